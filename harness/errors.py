@@ -1,0 +1,51 @@
+"""What the harness raises, and the exit status each means.
+
+    HarnessError
+     +-- UsageError        2   bad input: names the value, the rule and the remedy
+     +-- Interrupted     130   Ctrl-C; what was measured is kept
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+__all__ = ["ExitStatus", "HarnessError", "Interrupted", "UsageError", "did_you_mean"]
+
+
+class ExitStatus(IntEnum):
+    """Exit statuses of every command."""
+
+    OK = 0
+    REGRESSION = 1
+    USAGE = 2
+    FAILED_OR_INVALID = 3
+    NOTHING_MEASURED = 4
+    TIMED_OUT = 124
+    INTERRUPTED = 130
+
+
+class HarnessError(Exception):
+    """Something that the harness reports in one message, without a traceback."""
+
+    status = ExitStatus.FAILED_OR_INVALID
+
+
+class UsageError(HarnessError):
+    """The input breaks a rule; nothing has been done yet."""
+
+    status = ExitStatus.USAGE
+
+
+class Interrupted(HarnessError):  # noqa: N818 - what happened, not an error
+    """The user pressed Ctrl-C; the records of finished invocations are on disk."""
+
+    status = ExitStatus.INTERRUPTED
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, else all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(names) or 'none'}."

@@ -1,0 +1,135 @@
+"""Records: one JSON object per invocation, appended to `records.jsonl` as soon as it has ended.
+
+The file is the only source of every report. Reading tolerates a last line that was cut in two (the
+harness was killed while writing): it is set aside and its invocation counts as not run.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from harness.errors import UsageError
+
+__all__ = ["SCHEMA_VERSION", "Outcome", "Record", "RecordFile"]
+
+SCHEMA_VERSION = 1
+
+Outcome = Literal["ok", "failed", "timeout", "skipped"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One invocation: one cell (workload, parameters, runtime, options), run once, in a process of its own."""
+
+    schema_version: int = SCHEMA_VERSION
+    workload: str
+    parameters: dict[str, Any]
+    """All parameters, defaults included."""
+    runtime: str
+    options: dict[str, Any]
+    """All options, defaults included."""
+    seed: int
+    block: int
+    outcome: Outcome
+    reason: str | None = None
+    """Why the outcome is not `ok`."""
+    digest: str | None = None
+    """Fingerprint of what was computed up to the checkpoint."""
+    unit: str | None = None
+    """What one unit of work is."""
+    units_per_round: int | None = None
+    warmup_rounds: int
+    rounds: int
+    """Measured rounds up to the checkpoint of the digest: the least number, the same for all runtimes."""
+    startup_s: float | None = None
+    rounds_s: list[float] = []
+    """At most 10,000 durations in seconds, in order, each the mean over `rounds_per_value` rounds."""
+    rounds_per_value: int = 1
+    measured_rounds: int = 0
+    """Rounds that were measured: the last value of `rounds_s` may stand for fewer than `rounds_per_value`."""
+    measured_s: float = 0.0
+    """Sum of the durations of all measured rounds."""
+    resets: int | None = None
+    """Episodes that ended in measured rounds."""
+    emulator_frames: int | None = None
+    """Frames that emulators computed in measured rounds."""
+    teardown_s: float | None = None
+    pss_bytes: int | None = None
+    """Sum of the proportional set sizes of all processes of the invocation, after the last measured round."""
+    notice: str | None = None
+    """What a reader must know about this runtime's options (private settings, a missing native part)."""
+    machine: dict[str, Any] = {}
+    """Facts about the machine and the software, without host name, user name or path."""
+    log: str | None = None
+    """File name of the output of the child, below the results folder."""
+
+
+class RecordFile:
+    """The file `records.jsonl` of a results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the file below `folder`; nothing is read or written yet."""
+        self.path = folder / "records.jsonl"
+
+    def append(self, record: Record) -> None:
+        """Write `record` as one line, and have it on disk when this returns."""
+        line = msgspec.json.encode(record) + b"\n"
+        with self.path.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> list[Record]:
+        """All whole records, oldest first; an empty list if there is no file.
+
+        Raises:
+            UsageError: for a line other than the last that is no record.
+        """
+        return self._parse()[0]
+
+    def set_aside_cut_line(self) -> str | None:
+        """Move a last line that was cut in two to `records.cut`, and say so; None if there is none."""
+        records_end = self._parse()[1]
+        raw = self.path.read_bytes() if self.path.exists() else b""
+        cut = raw[records_end:]
+        if not cut:
+            return None
+        aside = self.path.with_suffix(".cut")
+        with aside.open("ab") as file:
+            file.write(cut + b"\n")
+        with self.path.open("r+b") as file:
+            file.truncate(records_end)
+            os.fsync(file.fileno())
+        return f"The last line of {self.path.name} was cut in two ({len(cut)} bytes); it is kept in {aside.name}."
+
+    def _parse(self) -> tuple[list[Record], int]:
+        """The records, and the offset at which the last whole line ends."""
+        if not self.path.exists():
+            return [], 0
+        records: list[Record] = []
+        end = 0
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = msgspec.json.decode(line, type=Record)
+            except msgspec.DecodeError as error:
+                if number == len(lines) and not line.endswith(b"\n"):
+                    break
+                raise UsageError(
+                    f"Line {number} of {self.path} is no record: {error}. Move the file away, or take that line out."
+                ) from error
+            if record.schema_version > SCHEMA_VERSION:
+                raise UsageError(
+                    f"Line {number} of {self.path} has schema {record.schema_version}; this version reads up to "
+                    f"{SCHEMA_VERSION}. Update reactorbench."
+                )
+            records.append(record)
+            end += len(line)
+            if not line.endswith(b"\n"):
+                end -= len(line)
+                records.pop()
+                break
+        return records, end

@@ -1,0 +1,1 @@
+"""Runtimes: engines that execute a dataflow graph, each behind the protocol of `runtimes.protocol`."""

@@ -1,0 +1,62 @@
+"""What a runtime is to the harness: a name, options, and a function that opens a session on a graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import msgspec
+
+    from workloads.dataflow import Graph, Session
+
+__all__ = ["Runtime", "RuntimeFailure", "processors", "slices"]
+
+
+class RuntimeFailure(RuntimeError):  # noqa: N818 - "RuntimeError" is taken, and this is what it reports
+    """Something that the runtime needs has failed or died; the message names it and when."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A runtime as the harness finds it, through the entry-point group `reactorbench.runtimes`.
+
+    The module that holds it imports nothing heavy at its top (no engine), so that listing stays quick.
+    """
+
+    name: str
+    summary: str
+    """One line: what it is and how it runs a graph."""
+    options: type[msgspec.Struct]
+    """A frozen, keyword-only struct; every field annotated with `msgspec.Meta(description=...)` and a default."""
+    open: Callable[[Graph, Any, Path], Session]
+    """`open(graph, options, scratch)` starts the graph; `scratch` is an empty folder that is deleted afterwards.
+
+    Everything from this call until it returns is start-up time.
+    """
+    refuses: Callable[[Graph, Any], str | None] | None = None
+    """Why it cannot run this graph with these options, or None if it can."""
+    notice: Callable[[Any], str | None] | None = None
+    """Something that a reader of the results must know about these options (private settings, a missing part)."""
+    requires: tuple[str, ...] = ()
+    """Importable modules that it needs."""
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def slices(width: int, parts: int) -> Sequence[range]:
+    """Cut the members 0..width-1 of a bank into `parts` runs of nearly equal length, in index order.
+
+    The first run belongs to the driver, which also fires the single tasks: it is never longer than another.
+    """
+    bounds = [width * part // parts for part in range(parts + 1)]
+    return [range(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]

@@ -1,0 +1,1 @@
+"""Workloads: reinforcement-learning programs written once as dataflow graphs, knowing no runtime."""
