@@ -1,8 +1,8 @@
 """What the harness raises, and the exit status each means.
 
-    HarnessError
-     +-- UsageError        2   bad input: names the value, the rule and the remedy
-     +-- Interrupted     130   Ctrl-C; what was measured is kept
+HarnessError
+ +-- UsageError        2   bad input: names the value, the rule and the remedy
+ +-- Interrupted     130   Ctrl-C; what was measured is kept
 """
 
 from __future__ import annotations

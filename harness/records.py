@@ -41,8 +41,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     unit: str | None = None
     """What one unit of work is."""
     units_per_round: int | None = None
-    warmup_rounds: int
-    rounds: int
+    warmup_rounds: int = 0
+    rounds: int = 0
     """Measured rounds up to the checkpoint of the digest: the least number, the same for all runtimes."""
     startup_s: float | None = None
     rounds_s: list[float] = []

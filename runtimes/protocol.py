@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import msgspec
 
-    from workloads.dataflow import Graph, Session
+    from workloads.dataflow import Graph, Session, TaskNode
 
-__all__ = ["Runtime", "RuntimeFailure", "processors", "slices"]
+__all__ = ["Runtime", "RuntimeFailure", "member_name", "processors", "slices", "task_failure"]
 
 
 class RuntimeFailure(RuntimeError):  # noqa: N818 - "RuntimeError" is taken, and this is what it reports
@@ -59,4 +60,14 @@ def slices(width: int, parts: int) -> Sequence[range]:
     The first run belongs to the driver, which also fires the single tasks: it is never longer than another.
     """
     bounds = [width * part // parts for part in range(parts + 1)]
-    return [range(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [range(start, stop) for start, stop in itertools.pairwise(bounds)]
+
+
+def member_name(node: TaskNode, index: int) -> str:
+    """How messages name one task: `driver`, `env[3]`."""
+    return node.path if node.width is None else f"{node.path}[{index}]"
+
+
+def task_failure(member: str, round_number: int, error: BaseException) -> RuntimeFailure:
+    """The failure to raise, from `error`, when task `member` raised it in `round_number`."""
+    return RuntimeFailure(f"Task '{member}' failed in round {round_number}: {type(error).__name__}: {error}")

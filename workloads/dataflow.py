@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 import numpy as np
 import xxhash
@@ -265,8 +265,7 @@ class Task(ABC):
         declared array port cannot be.
         """
         raise GraphError(
-            f"{type(self).__name__} gives no initial value for its delayed output '{port}'. "
-            "Define initial(self, port)."
+            f"{type(self).__name__} gives no initial value for its delayed output '{port}'. Define initial(self, port)."
         )
 
     @abstractmethod
@@ -539,7 +538,7 @@ class GraphBuilder:
             observed=observed,
             own_place=own_place,
         )
-        names = [port.name for port in (*node.inputs, *node.outputs)]
+        names = [*(port.name for port in node.inputs), *(port.name for port in node.outputs)]
         for name in names:
             if names.count(name) > 1:
                 raise GraphError(f"Task '{path}' has two ports named '{name}'. Give each a name of its own.")
@@ -574,9 +573,7 @@ class GraphBuilder:
         return node
 
 
-def _check_widths(
-    origin: TaskNode, destination: TaskNode, source: PortRef, target: PortRef, shape: EdgeShape
-) -> None:
+def _check_widths(origin: TaskNode, destination: TaskNode, source: PortRef, target: PortRef, shape: EdgeShape) -> None:
     """Raise unless the widths on both sides suit the shape of the edge."""
     remedy = {
         EdgeShape.ONE_TO_ONE: "Use broadcast() or scatter() from one to many, gather() from many to one.",
@@ -686,7 +683,7 @@ class Session(Protocol):
         """End the program. Leaves no process, temporary file or shared memory. May be called twice."""
         ...
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         """The session itself."""
         ...
 

@@ -1,0 +1,174 @@
+"""What a run does, in order: cells, the runtimes that are compared on each, and blocks over them.
+
+A *cell* is a workload with its parameters. A *block* is one pass over the runtimes of a cell; odd
+blocks run in reverse (A B B A), so that a slow drift of the machine falls on all alike. Block b uses
+seed + b on every runtime.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from harness.errors import UsageError
+from harness.wording import compact_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.records import Record
+
+__all__ = ["Cell", "Invocation", "Key", "Plan", "PlanFile", "RuntimeChoice", "Settings", "key_of", "schedule"]
+
+Key = tuple[str, str, str, str, int, int]
+"""What tells invocations of one run apart: workload, parameters, runtime, options, block, seed."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a run measures; a suite gives some of it, the command line overrides."""
+
+    invocations: Annotated[int, Meta(description="blocks: passes over the runtimes of each cell", ge=1)] = 2
+    warmup_rounds: Annotated[int, Meta(description="unmeasured rounds at first, equal for all runtimes", ge=0)] = 50
+    rounds: Annotated[
+        int, Meta(description="least number of measured rounds; the digest is taken after them", ge=1, le=5_000_000)
+    ] = 20
+    measure_s: Annotated[
+        float, Meta(description="seconds of measured rounds; who is done with the rounds sooner goes on", ge=0)
+    ] = 1.0
+    timeout_s: Annotated[float, Meta(description="seconds after which an invocation is ended", gt=0)] = 300.0
+    seed: Annotated[int, Meta(description="seed of block 0; block b uses seed + b", ge=0, lt=2**32)] = 0
+
+
+class RuntimeChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime with all its options, defaults included."""
+
+    name: str
+    options: dict[str, Any]
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """A workload with all its parameters, and how each of `runtimes` is measured on it."""
+
+    workload: str
+    parameters: dict[str, Any]
+    runtimes: tuple[RuntimeChoice, ...]
+    warmup_rounds: int
+    rounds: int
+    measure_s: float
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run; two runs with equal plans do the same."""
+
+    name: str
+    title: str
+    invocations: int
+    timeout_s: float
+    seed: int
+    cells: tuple[Cell, ...]
+
+
+class Invocation(msgspec.Struct, frozen=True, kw_only=True):
+    """One cell on one runtime, once."""
+
+    number: int
+    """Position in the run, from 1."""
+    cell: Cell
+    runtime: RuntimeChoice
+    block: int
+    seed: int
+
+    @property
+    def key(self) -> Key:
+        """What tells it apart from the other invocations of the run."""
+        return (
+            self.cell.workload,
+            compact_json(self.cell.parameters),
+            self.runtime.name,
+            compact_json(self.runtime.options),
+            self.block,
+            self.seed,
+        )
+
+
+def key_of(record: Record) -> Key:
+    """The key of the invocation that `record` came from."""
+    parameters, options = compact_json(record.parameters), compact_json(record.options)
+    return record.workload, parameters, record.runtime, options, record.block, record.seed
+
+
+def schedule(plan: Plan) -> list[Invocation]:
+    """All invocations in order: cell by cell, block by block, odd blocks in reverse."""
+    order = [
+        (cell, runtime, block)
+        for cell in plan.cells
+        for block in range(plan.invocations)
+        for runtime in (reversed(cell.runtimes) if block % 2 else cell.runtimes)
+    ]
+    return [
+        Invocation(number=number, cell=cell, runtime=runtime, block=block, seed=plan.seed + block)
+        for number, (cell, runtime, block) in enumerate(order, start=1)
+    ]
+
+
+class PlanFile:
+    """The file `plan.json` of a results folder: what its records belong to."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the file below `folder`; nothing is read or written yet."""
+        self.path = folder / "plan.json"
+
+    def write(self, plan: Plan) -> None:
+        """Store `plan`."""
+        self.path.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+
+    def read(self) -> Plan:
+        """The stored plan.
+
+        Raises:
+            UsageError: if there is none, or the file is no plan.
+        """
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=Plan)
+        except OSError as error:
+            raise UsageError(
+                f"There is no run to resume: {self.path} cannot be read ({error.strerror}). "
+                "Name the --out folder of a run that was begun."
+            ) from error
+        except msgspec.DecodeError as error:
+            raise UsageError(f"{self.path} is no plan: {error}. Measure into another folder.") from error
+
+    def check_equal(self, plan: Plan) -> None:
+        """Make sure that `plan` is the stored one.
+
+        Raises:
+            UsageError: if it is not; the message says what differs.
+        """
+        stored = self.read()
+        differing = _differences(stored, msgspec.json.decode(msgspec.json.encode(plan), type=Plan))
+        if differing:
+            raise UsageError(
+                f"The run in {self.path.parent} has another plan: {'; '.join(differing)}. Resume it without other "
+                f"arguments (reactorbench run --resume --out {self.path.parent}), or choose another folder."
+            )
+
+
+def _differences(stored: Plan, asked: Plan) -> Sequence[str]:
+    """What differs, value there against value here; cells as a whole where their number or content differs."""
+    differing = [
+        f"{name} is {getattr(stored, name)!r} there and {getattr(asked, name)!r} here"
+        for name in ("name", "invocations", "timeout_s", "seed")
+        if getattr(stored, name) != getattr(asked, name)
+    ]
+    if len(stored.cells) != len(asked.cells):
+        return [*differing, f"{len(stored.cells)} cells there and {len(asked.cells)} here"]
+    for number, (there, here) in enumerate(zip(stored.cells, asked.cells, strict=True), start=1):
+        differing += [
+            f"{name} of cell {number} ({there.workload}) differ"
+            for name in Cell.__struct_fields__
+            if getattr(there, name) != getattr(here, name)
+        ]
+    return differing

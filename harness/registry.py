@@ -1,0 +1,116 @@
+"""Finds runtimes and workloads by name, through entry points, so that anyone can plug in their own.
+
+A distribution names them in the groups `reactorbench.runtimes` and `reactorbench.workloads`. One that
+cannot be imported is kept with the reason, and breaks nothing but itself.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from harness.errors import UsageError, did_you_mean
+from runtimes.protocol import Runtime
+from workloads.dataflow import Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from importlib.metadata import EntryPoint
+
+__all__ = ["Plugin", "Plugins", "missing_module", "runtimes", "version_of", "workloads"]
+
+Kind = TypeVar("Kind", Runtime, Workload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin(Generic[Kind]):
+    """One entry point: what it names, or why that cannot be used."""
+
+    name: str
+    loaded: Kind | None
+    broken: str | None = None
+
+
+class Plugins(Generic[Kind]):
+    """All entry points of one group, each loaded when it is first asked for."""
+
+    def __init__(self, group: str, kind: type[Kind]) -> None:
+        """Look up the names in `group`; nothing is imported yet."""
+        self._noun = kind.__name__.lower()
+        self._kind = kind
+        self._entries: dict[str, list[EntryPoint]] = {}
+        for entry in importlib.metadata.entry_points(group=group):
+            self._entries.setdefault(entry.name, []).append(entry)
+
+    def __iter__(self) -> Iterator[Plugin[Kind]]:
+        """All of them, sorted by name."""
+        return (self._load(name) for name in sorted(self._entries))
+
+    def get(self, name: str) -> Kind:
+        """The runtime or workload called `name`.
+
+        Raises:
+            UsageError: if there is none, or it cannot be loaded.
+        """
+        if name not in self._entries:
+            raise UsageError(
+                f"Unknown {self._noun} '{name}'. {did_you_mean(name, self._entries)} 'reactorbench list' shows all."
+            )
+        plugin = self._load(name)
+        if plugin.loaded is None:
+            raise UsageError(
+                f"The {self._noun} '{name}' cannot be used: {plugin.broken}. Repair or uninstall what provides it."
+            )
+        return plugin.loaded
+
+    def _load(self, name: str) -> Plugin[Kind]:
+        first, *others = self._entries[name]
+        if any(entry.value != first.value for entry in others):
+            return Plugin(name=name, loaded=None, broken="several distributions provide it")
+        try:
+            loaded = first.load()
+        except Exception as error:  # noqa: BLE001 - a foreign module may fail in any way
+            return Plugin(name=name, loaded=None, broken=f"{first.value}: {type(error).__name__}: {error}")
+        if not isinstance(loaded, self._kind):
+            broken = f"{first.value} is of type {type(loaded).__name__} and no {self._kind.__name__}"
+            return Plugin(name=name, loaded=None, broken=broken)
+        if loaded.name != name:
+            return Plugin(name=name, loaded=None, broken=f"{first.value} calls itself '{loaded.name}'")
+        return Plugin(name=name, loaded=loaded)
+
+
+def runtimes() -> Plugins[Runtime]:
+    """The runtimes that are installed."""
+    return Plugins("reactorbench.runtimes", Runtime)
+
+
+def workloads() -> Plugins[Workload]:
+    """The workloads that are installed."""
+    return Plugins("reactorbench.workloads", Workload)
+
+
+def missing_module(modules: Iterable[str]) -> str | None:
+    """The first of `modules` that cannot be found; none of them is imported, at most the packages around one."""
+    return next((module for module in modules if not _is_there(module)), None)
+
+
+def version_of(module: str) -> str | None:
+    """The version of the distribution of the same name; None where there is none of that name."""
+    return next(_versions([module, module.replace("_", "-"), module.replace(".", "-")]), None)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _versions(distributions: Sequence[str]) -> Iterator[str]:
+    for distribution in distributions:
+        try:
+            yield importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue

@@ -1,0 +1,329 @@
+"""What a run found, for people and for machines: the table, `summary.csv`, `table.md`, figures.
+
+Everything is made anew from `records.jsonl`, which is only read: a report can be made while a run
+still appends to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ExitStatus, UsageError
+from harness.records import RecordFile
+from harness.summary import COLUMNS, cells_of, exit_status, finding, flat, summarise
+from harness.wording import DASH, Labels, in_bytes, in_count, in_ratio, in_seconds, in_si, plural, sample_form
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.statistics import Estimate
+    from harness.summary import SummaryRow
+
+__all__ = ["Report", "markdown_table", "summary_table", "write_report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What `write_report` found and wrote."""
+
+    folder: Path
+    rows: tuple[SummaryRow, ...]
+    files: tuple[Path, ...]
+    """What was written, below `folder`."""
+    warnings: tuple[str, ...]
+    """What is odd about the records."""
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """3 for a failed or invalid row, else 124 for a timeout, else 4 if nothing was measured, else 0."""
+        return exit_status(self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values; each row has the columns of `summary.csv`, parameters and options as mappings."""
+        return {
+            "folder": str(self.folder),
+            "exit_status": int(self.exit_status),
+            "finding": finding(self.rows),
+            "rows": [
+                flat(row) | {"parameters": dict(row.parameters), "options": dict(row.options)} for row in self.rows
+            ],
+            "files": [str(file.relative_to(self.folder)) for file in self.files],
+            "warnings": list(self.warnings),
+        }
+
+    def print(self, console: Console) -> None:
+        """Show the table, what it found and where the files are."""
+        console.print(summary_table(self.rows, width=console.width))
+        console.print(f"\n{finding(self.rows)}.", style="bold", highlight=False, markup=False)
+        for warning in self.warnings:
+            console.print(f"Warning: {warning}", style="yellow", highlight=False, markup=False)
+        names = ", ".join(str(file.relative_to(self.folder)) for file in self.files if file.suffix != ".svg")
+        console.print(f"{self.folder}: {names}", style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def write_report(folder: Path, *, figures: bool = True) -> Report:
+    """Summarise `folder/records.jsonl`; write `summary.csv`, `table.md` and, unless `figures` is false, `figures/`.
+
+    Raises:
+        UsageError: if there are no records, one of them cannot be read, or `folder` cannot be written.
+    """
+    file = RecordFile(folder)
+    records = file.read()
+    if not records:
+        raise UsageError(
+            f"There is nothing to report in {folder}: {file.path.name} is missing or holds no whole record. "
+            f"Measure first: reactorbench run SUITE --out {folder}"
+        )
+    rows = summarise(records)
+    machines = [record.machine for record in records]
+    try:
+        files = [_write_csv(rows, folder / "summary.csv"), _write_markdown(rows, folder / "table.md")]
+        if figures:
+            from harness.figures import write_figures
+
+            files += write_figures(rows, folder / "figures", machine_line(machines))
+    except OSError as error:
+        raise UsageError(
+            f"The report cannot be written to {folder}: {error.strerror or error}. Make room, or make it writable."
+        ) from error
+    return Report(folder=folder, rows=tuple(rows), files=tuple(files), warnings=_warnings(file, machines))
+
+
+def machine_line(machines: Iterable[Mapping[str, Any]]) -> str:
+    """The machine in a few words, from the newest record that knows: `Intel Xeon, 2 processors`; else empty."""
+    known: Mapping[str, Any] = next((machine for machine in reversed(list(machines)) if machine), {})
+    model = known.get("cpu_model") or known.get("architecture")
+    processors = known.get("processors")
+    parts = [
+        str(model) if model else "",
+        plural(processors, "processor") if isinstance(processors, int) else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _warnings(file: RecordFile, machines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    warnings = []
+    if not file.path.read_bytes().endswith(b"\n"):
+        warnings.append(f"The last line of {file.path.name} was cut in two; it does not count.")
+    if len({machine_line([machine]) for machine in machines if machine}) > 1:
+        warnings.append("The records come from different machines; ratios across them mean little.")
+    return tuple(warnings)
+
+
+# ------------------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """One field of a table: what it says, and below or behind it the interval or a remark."""
+
+    text: str
+    remark: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Section:
+    """The table of one cell, for whichever form it is shown in."""
+
+    title: str
+    details: str
+    lines: tuple[tuple[_Entry, ...], ...]
+    notes: tuple[str, ...]
+
+
+_HEADINGS = ("runtime", "units/s", "over best Ray", "over ray", "over sequential", "start-up", "memory")
+
+_NO_TERMINAL = 80
+"""Columns that rich assumes where there is no terminal."""
+
+
+def summary_table(rows: Sequence[SummaryRow], *, width: int = _NO_TERMINAL) -> Table:
+    """The table for a terminal: a section for each cell, low and high below each number, notes below the section.
+
+    Sections align with one another where that fits into `width` columns; nothing is cut off in narrower ones.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    sections = _sections(rows)
+    widths = _widths(sections, width)
+    page = Table.grid()
+    for section in sections:
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+            header_style="bold",
+        )
+        for position, (heading, least) in enumerate(zip(_HEADINGS, widths, strict=True)):
+            table.add_column(
+                heading.replace("over ", "over\n"),
+                justify="right" if position else "left",
+                overflow="fold",
+                min_width=least,
+            )
+        for line in section.lines:
+            entries = [Text(entry.text, entry.style) for entry in line]
+            for text, entry in zip(entries, line, strict=True):
+                if entry.remark:
+                    text.append(f"\n{entry.remark}", "dim")
+            table.add_row(*entries)
+        page.add_row(Text.assemble((section.title, "bold cyan"), (f"  {section.details}", "dim")))
+        page.add_row(table)
+        for note in section.notes:
+            page.add_row(Text(note, "dim"))
+        page.add_row()
+    for note in _closing_notes(rows):
+        page.add_row(Text(note, "dim"))
+    return page
+
+
+def _widths(sections: Sequence[_Section], available: int) -> list[int]:
+    """For each column the width that the widest entry of all sections asks for, so that sections align.
+
+    Where that is more than is available, zeros: columns then wrap as each section needs.
+    """
+    lines = [line for section in sections for line in section.lines]
+    widths = [
+        max([len(heading.removeprefix("over ")), *(max(len(e.text), len(e.remark)) for e in column)])
+        for heading, column in zip(_HEADINGS, zip(*lines, strict=True), strict=False)
+    ]
+    gaps = 2 * (len(_HEADINGS) - 1)
+    return widths if widths and sum(widths) + gaps <= available else [0] * len(_HEADINGS)
+
+
+def markdown_table(rows: Sequence[SummaryRow]) -> str:
+    """The same table as Markdown: a heading, a pipe table and the notes for each cell."""
+    parts = [f"{finding(rows)}."]
+    for section in _sections(rows):
+        parts.append(f"### {_escaped(section.title)}")
+        if section.details:
+            parts.append(_escaped(section.details))
+        lines = [[_escaped(f"{e.text} ({e.remark})" if e.remark else e.text) for e in line] for line in section.lines]
+        parts.append(_pipes(lines))
+        parts.append("\n".join(f"- {_escaped(note)}" for note in section.notes))
+    parts += [_escaped(note) for note in _closing_notes(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _pipes(lines: list[list[str]]) -> str:
+    """An aligned pipe table, the first column to the left and numbers to the right."""
+    widths = [max(len(line[column]) for line in [list(_HEADINGS), *lines]) for column in range(len(_HEADINGS))]
+    rule = [f":{'-' * (widths[0] - 1)}", *(f"{'-' * (width - 1)}:" for width in widths[1:])]
+
+    def row(fields: Sequence[str]) -> str:
+        padded = [fields[0].ljust(widths[0]), *(f.rjust(w) for f, w in zip(fields[1:], widths[1:], strict=True))]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join([row(_HEADINGS), row(rule), *(row(line) for line in lines)])
+
+
+def _escaped(text: str) -> str:
+    """`text` with what Markdown would read as markup or as the end of a field made plain."""
+    for character in "\\|<*_`":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def _sections(rows: Sequence[SummaryRow]) -> list[_Section]:
+    labels = Labels(rows)
+    return [
+        _Section(
+            title=f"{cell[0].workload}: {labels.cell(cell[0])}",
+            details=labels.other_parameters(cell[0]),
+            lines=tuple(_line(row, labels) for row in cell),
+            notes=tuple(_notes(cell, labels)),
+        )
+        for cell in cells_of(rows)
+    ]
+
+
+def _line(row: SummaryRow, labels: Labels) -> tuple[_Entry, ...]:
+    wrong = row.outcome != "ok"
+    remarks = [labels.options(row), row.outcome if wrong else ""]
+    earned_back = row.startup_earned_back_rounds
+    return (
+        _Entry(text=row.runtime, remark=", ".join(filter(None, remarks)), style="red" if wrong else ""),
+        _rate(row.units_per_s),
+        _ratio(row.over_best_ray),
+        _ratio(row.over_ray),
+        _ratio(row.over_sequential),
+        _Entry(
+            text=DASH if row.startup_s is None else in_seconds(row.startup_s),
+            remark=f"{in_count(earned_back)} rounds" if earned_back else "",
+        ),
+        _Entry(text=DASH if row.pss_bytes is None else in_bytes(row.pss_bytes)),
+    )
+
+
+def _rate(estimate: Estimate | None) -> _Entry:
+    if estimate is None:
+        return _Entry(text=DASH)
+    remark = "" if estimate.n == 1 else f"{in_si(estimate.low)}-{in_si(estimate.high)}"
+    return _Entry(text=in_si(estimate.point), remark=remark)
+
+
+def _ratio(estimate: Estimate | None) -> _Entry:
+    if estimate is None:
+        return _Entry(text=DASH)
+    style = "green" if estimate.low > 1 else "red" if estimate.high < 1 else ""
+    # One pair has no range, and the reference itself none either: it is 1 by definition.
+    own = estimate.low == estimate.high == 1
+    remark = "" if own or estimate.n == 1 else f"{in_ratio(estimate.low)[:-1]}-{in_ratio(estimate.high)[:-1]}"
+    return _Entry(text=in_ratio(estimate.point), remark=remark, style=style)
+
+
+def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
+    """What stands below the table of a cell: what the numbers are, what went wrong, what was not checked."""
+    notes = [_what_they_are(cell, labels)]
+    notes += [f"{labels.runtime(row)}: {reason}." for row in cell for reason in row.reasons]
+    notes += dict.fromkeys(note for row in cell for note in row.cell_notes)
+    return notes
+
+
+def _closing_notes(rows: Sequence[SummaryRow]) -> list[str]:
+    """What holds for the whole page, once: what a reader must know about a runtime's options."""
+    notes = [f"{name}: {notice}" for name, notice in dict.fromkeys((r.runtime, n) for r in rows for n in r.notices)]
+    if any(row.startup_earned_back_rounds for row in rows):
+        notes.insert(0, "Rounds below a start-up: after so many it is earned back against sequential.")
+    return notes
+
+
+def _what_they_are(cell: Sequence[SummaryRow], labels: Labels) -> str:
+    """`Ratios: geometric mean and range of 3 pairs. Rates: environment steps a second, ... Best Ray: ray-packed.`."""
+    rates = [row.units_per_s for row in cell if row.units_per_s is not None]
+    ratios = [estimate for row in cell for estimate in row.speedups.values() if estimate is not None]
+    best = next((row for row in cell if row.key == row.best_ray), None)
+    unit = next((row.unit for row in cell if row.unit), "unit")
+    sentences = []
+    if ratios:
+        sentences.append(f"Ratios: {sample_form(ratios, 'geometric mean', 'Hodges-Lehmann estimate', 'pair')}.")
+    if rates:
+        sentences.append(f"Rates: {unit}s a second, {sample_form(rates, 'mean', 'mean', 'invocation')}.")
+    if best is not None:
+        sentences.append(f"Best Ray: {labels.runtime(best)}.")
+    return " ".join(sentences) or "Nothing was measured."
+
+
+# -------------------------------------------------------------------------------------------- files
+
+
+def _write_csv(rows: Sequence[SummaryRow], path: Path) -> Path:
+    import pandas as pd
+
+    # As objects: a column of whole numbers with gaps would become one of floats.
+    pd.DataFrame([flat(row) for row in rows], columns=list(COLUMNS), dtype=object).to_csv(path, index=False)
+    return path
+
+
+def _write_markdown(rows: Sequence[SummaryRow], path: Path) -> Path:
+    path.write_text(markdown_table(rows), encoding="utf-8")
+    return path

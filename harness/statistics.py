@@ -1,0 +1,167 @@
+"""Estimates with an interval: a throughput, and the ratio of two runtimes that were measured in pairs.
+
+The sample is always the invocation, never a round: rounds of one invocation share its process, its
+memory layout and its moment, so they are no independent samples. With six or more there is a 95 %
+interval; five pairs cannot exclude anything at that level (2 / 2**5 = 6.3 %), so with fewer than six
+the range is given, and called a range.
+
+Ratios: the Hodges-Lehmann estimate of the paired log-ratios with the exact interval that inverts
+Wilcoxon's signed-rank test (Hollander, Wolfe, Chicken, Nonparametric Statistical Methods, 3rd
+edition, sections 3.2 and 3.3). scipy has the test, but neither the interval nor, in public, the null
+distribution, which is therefore counted here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations_with_replacement
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "INTERVAL",
+    "LEAST_FOR_INTERVAL",
+    "RANGE",
+    "Estimate",
+    "IntervalKind",
+    "hodges_lehmann",
+    "rate_estimate",
+    "ratio_estimate",
+    "wilcoxon_interval",
+]
+
+IntervalKind = Literal["95 % interval", "range"]
+
+INTERVAL: IntervalKind = "95 % interval"
+RANGE: IntervalKind = "range"
+
+LEAST_FOR_INTERVAL = 6
+"""The smallest sample from which the signed-rank test can reject at 5 %: 2 / 2**6 = 3.1 %."""
+
+_TAIL = 0.025
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A value with the two ends of its interval or range, from a sample of `n`."""
+
+    point: float
+    low: float
+    high: float
+    n: int
+    kind: IntervalKind
+
+
+def rate_estimate(units: Sequence[float], seconds: Sequence[float]) -> Estimate:
+    """Units a second from invocations that did `units[i]` in `seconds[i]` > 0: summed units over summed time.
+
+    The 95 % interval is Student's t on the logarithm of that ratio of sums (linearised: Cochran, Sampling
+    Techniques, 3rd edition, section 6.3), so it belongs to the figure printed and contains it. The range
+    is that of the single invocations.
+
+    Raises:
+        ValueError: for no invocations.
+    """
+    if not units:
+        raise ValueError("A rate needs at least one invocation; there is none. Measure one first.")
+    n = len(units)
+    point = math.fsum(units) / math.fsum(seconds)
+    if n < LEAST_FOR_INTERVAL:
+        rates = [u / s for u, s in zip(units, seconds, strict=True)]
+        # A single invocation's rate can differ from the ratio of sums in the last bit.
+        return Estimate(point=point, low=min(*rates, point), high=max(*rates, point), n=n, kind=RANGE)
+    residuals = [u - point * s for u, s in zip(units, seconds, strict=True)]
+    variance = math.fsum(r * r for r in residuals) / (n * (n - 1))
+    relative_error = math.sqrt(variance) / fmean(units)
+    width = math.exp(_t_quantile(n - 1) * relative_error)
+    return Estimate(point=point, low=point / width, high=point * width, n=n, kind=INTERVAL)
+
+
+def ratio_estimate(log_ratios: Sequence[float]) -> Estimate:
+    """The ratio behind paired `log_ratios` (natural logarithms), one for each pair.
+
+    With six or more pairs: Hodges-Lehmann estimate and exact 95 % interval; with fewer: geometric mean
+    and range. Both ends are 1 where all pairs are equal.
+
+    Raises:
+        ValueError: for no pairs.
+    """
+    if not log_ratios:
+        raise ValueError("A ratio needs at least one pair; there is none. Measure both runtimes with the same seed.")
+    n = len(log_ratios)
+    if n < LEAST_FOR_INTERVAL:
+        low, high = min(log_ratios), max(log_ratios)
+        # The mean of equal numbers can leave their range in the last bit.
+        point = min(max(fmean(log_ratios), low), high)
+        return Estimate(point=math.exp(point), low=math.exp(low), high=math.exp(high), n=n, kind=RANGE)
+    low, high = wilcoxon_interval(log_ratios)
+    return Estimate(
+        point=math.exp(hodges_lehmann(log_ratios)), low=math.exp(low), high=math.exp(high), n=n, kind=INTERVAL
+    )
+
+
+def hodges_lehmann(values: Sequence[float]) -> float:
+    """The median of the Walsh averages: the mean of every pair of values, each with itself included.
+
+    Raises:
+        ValueError: for no values.
+    """
+    if not values:
+        raise ValueError("The Hodges-Lehmann estimate of no values is undefined. Give at least one.")
+    return median(_walsh_averages(values))
+
+
+def wilcoxon_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The exact interval, of 95 % or the next level above that n allows, for the centre of a symmetric population.
+
+    It is conservative where values are equal (ties).
+
+    Raises:
+        ValueError: for fewer than six values, for which no such interval exists.
+    """
+    if len(values) < LEAST_FOR_INTERVAL:
+        raise ValueError(
+            f"A 95 % interval of {len(values)} values does not exist: the signed-rank test needs at least "
+            f"{LEAST_FOR_INTERVAL}. Give their range, and call it a range."
+        )
+    averages = sorted(_walsh_averages(values))
+    beyond = _averages_beyond(len(values))
+    return averages[beyond], averages[-1 - beyond]
+
+
+def _walsh_averages(values: Sequence[float]) -> list[float]:
+    # Halves before adding: the mean of two values of one sign cannot overflow, and of equal ones is exact.
+    return [a / 2 + b / 2 for a, b in combinations_with_replacement(values, 2)]
+
+
+@cache
+def _averages_beyond(n: int) -> int:
+    """How many Walsh averages of n values lie beyond each end of the interval.
+
+    The largest k with P(T <= k) <= 2.5 % where T is the signed-rank statistic under the null: the sum
+    of those of the ranks 1..n that a fair coin picks. Subsets with a given sum are counted in exact integers.
+    """
+    most = n * (n + 1) // 4  # the distribution is symmetric about half of its largest value
+    subsets = [1] + [0] * most
+    for rank in range(1, n + 1):
+        for total in range(most, rank - 1, -1):
+            subsets[total] += subsets[total - rank]
+    allowed = 2**n // 40  # 2.5 %
+    counted = 0
+    for total, count in enumerate(subsets):
+        counted += count
+        if counted > allowed:
+            return total - 1
+    raise AssertionError("half of all subsets have at most half of the largest sum, which is more than 2.5 %")
+
+
+def _t_quantile(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 1 - _TAIL))

@@ -1,0 +1,1 @@
+"""The suites that come with the project, one TOML file each; `harness.suite` reads them."""

@@ -1,0 +1,411 @@
+"""From records to rows: one row for each cell (workload and parameters) and runtime (name and options).
+
+Pure and quick, so that the table can grow while a run goes on: no pandas, no files. Every number and
+verdict of a report is made here; `report` and `figures` only show them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from harness.errors import ExitStatus
+from harness.statistics import Estimate, rate_estimate, ratio_estimate
+from harness.validity import Validity, check_digests
+from harness.wording import Labels, compact_json, in_ratio, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from harness.records import Record
+
+__all__ = ["COLUMNS", "RowOutcome", "SummaryRow", "cells_of", "exit_status", "finding", "flat", "summarise", "usable"]
+
+RowOutcome = Literal["ok", "failed", "timeout", "skipped", "invalid"]
+
+SEQUENTIAL = "sequential"
+RAY = "ray"
+SUBJECT = "reactor"
+"""The runtime that the findings speak of, where it was measured."""
+
+RowKey = tuple[str, str]
+"""Runtime and its options as compact JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryRow:
+    """What all invocations of one runtime on one cell say together."""
+
+    workload: str
+    parameters: Mapping[str, Any]
+    runtime: str
+    options: Mapping[str, Any]
+    outcome: RowOutcome
+    """The worst of its invocations; `invalid` where what it computed is wrong."""
+    invocations: int
+    """Invocations that ran, whatever became of them."""
+    measured: int
+    """Invocations behind the numbers: those that ended `ok`."""
+    unit: str | None
+    units_per_s: Estimate | None
+    """Shown for every row that measured something; speedups only for rows that are `ok`."""
+    over_sequential: Estimate | None = None
+    over_ray: Estimate | None = None
+    over_best_ray: Estimate | None = None
+    best_ray: RowKey | None = None
+    """The Ray runtime that `over_best_ray` refers to."""
+    startup_s: float | None = None
+    """Median."""
+    startup_earned_back_rounds: int | None = None
+    """Rounds after which its longer start-up than the sequential runtime's is made good; None if never."""
+    pss_bytes: int | None = None
+    """Median."""
+    resets: int | None = None
+    """Sum."""
+    emulator_frames: int | None = None
+    """Sum."""
+    reasons: tuple[str, ...] = ()
+    """Why the outcome is not `ok`, and what else went wrong."""
+    notices: tuple[str, ...] = ()
+    """What a reader must know about this runtime's options."""
+    cell_notes: tuple[str, ...] = ()
+    """What could not be checked in the cell; the same in all its rows."""
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        """Workload and its parameters as compact JSON."""
+        return self.workload, compact_json(self.parameters)
+
+    @property
+    def key(self) -> RowKey:
+        """Runtime and its options as compact JSON."""
+        return self.runtime, compact_json(self.options)
+
+    @property
+    def speedups(self) -> Mapping[str, Estimate | None]:
+        """The three ratios by the name of what they refer to, as columns name it."""
+        return {"sequential": self.over_sequential, "ray": self.over_ray, "best_ray": self.over_best_ray}
+
+
+def default_options(runtime: str) -> Mapping[str, Any] | None:
+    """The defaults of an installed runtime's options, or None where it is not installed here."""
+    for entry in entry_points(group="reactorbench.runtimes", name=runtime):
+        defaults: dict[str, Any] = msgspec.to_builtins(entry.load().options())
+        return defaults
+    return None
+
+
+def summarise(
+    records: Iterable[Record], *, defaults: Callable[[str], Mapping[str, Any] | None] = default_options
+) -> list[SummaryRow]:
+    """Rows in the order in which cells, and then runtimes, first appear in `records` (oldest first).
+
+    Of several records of one cell, runtime and block, the last counts. `defaults` is asked for a
+    runtime's default options where a cell has that runtime with several, to find the one that others
+    are compared with.
+    """
+    cells: dict[tuple[str, str], dict[RowKey, dict[int, Record]]] = {}
+    for record in records:
+        rows = cells.setdefault((record.workload, compact_json(record.parameters)), {})
+        rows.setdefault((record.runtime, compact_json(record.options)), {})[record.block] = record
+    return [
+        row
+        for rows in cells.values()
+        for row in _cell_rows({key: list(blocks.values()) for key, blocks in rows.items()}, defaults)
+    ]
+
+
+def cells_of(rows: Iterable[SummaryRow]) -> list[list[SummaryRow]]:
+    """`rows` of each cell, cells in order of appearance."""
+    cells: dict[tuple[str, str], list[SummaryRow]] = {}
+    for row in rows:
+        cells.setdefault(row.cell, []).append(row)
+    return list(cells.values())
+
+
+def usable(rows: Iterable[SummaryRow]) -> list[SummaryRow]:
+    """Those of `rows` that are `ok` and have a throughput."""
+    return [row for row in rows if row.outcome == "ok" and row.units_per_s is not None]
+
+
+def exit_status(rows: Sequence[SummaryRow]) -> ExitStatus:
+    """What a command that shows these rows exits with."""
+    outcomes = {row.outcome for row in rows}
+    if outcomes & {"failed", "invalid"}:
+        return ExitStatus.FAILED_OR_INVALID
+    if "timeout" in outcomes:
+        return ExitStatus.TIMED_OUT
+    if not any(row.measured for row in rows):
+        return ExitStatus.NOTHING_MEASURED
+    return ExitStatus.OK
+
+
+def finding(rows: Sequence[SummaryRow]) -> str:
+    """The result in one sentence, for the title of a figure: how much faster, than what, where."""
+    subject = SUBJECT if any(row.runtime == SUBJECT for row in rows) else None
+    shown = [row for row in usable(rows) if row.runtime == subject] if subject else _fastest(rows)
+    clauses = [
+        clause
+        for clause in (
+            _times([row.over_sequential for row in shown if row.runtime != SEQUENTIAL], "the plain loop"),
+            _times([row.over_best_ray for row in shown if not row.runtime.startswith(RAY)], "the best Ray"),
+        )
+        if clause
+    ]
+    if not clauses:
+        return "No speedup can be shown"
+    names = {row.runtime for row in shown}
+    name = names.pop() if len(names) == 1 else "The fastest runtime"
+    cells = {row.cell for row in shown}
+    where = f"on {Labels(rows).cell(shown[0])}" if len(cells) == 1 else f"across {len(cells)} cells"
+    return f"{name} is {' and '.join(clauses)} {where}"
+
+
+def _fastest(rows: Sequence[SummaryRow]) -> list[SummaryRow]:
+    """Of each cell the valid row with the highest throughput."""
+    return [max(valid, key=_units_per_s) for cell in cells_of(rows) if (valid := usable(cell))]
+
+
+def _times(estimates: Sequence[Estimate | None], what: str) -> str | None:
+    points = [estimate.point for estimate in estimates if estimate is not None]
+    if not points:
+        return None
+    low, high = _two_digits(min(points)), _two_digits(max(points))
+    return f"{low} {what}" if low == high else f"{low} to {high} {what}"
+
+
+def _two_digits(value: float) -> str:
+    """A title's precision: `1.8x`, `12x`, `0.018x`."""
+    return in_ratio(value) if value >= 100 else f"{float(f'{value:.2g}'):#.2g}x".replace(".x", "x")  # noqa: PLR2004 - all digits shown
+
+
+# ---------------------------------------------------------------------------------------- one cell
+
+
+def _cell_rows(
+    rows: Mapping[RowKey, Sequence[Record]], defaults: Callable[[str], Mapping[str, Any] | None]
+) -> list[SummaryRow]:
+    measured = {key: [record for record in records if record.outcome == "ok"] for key, records in rows.items()}
+    sequential = _reference(SEQUENTIAL, rows, defaults)
+    validity = check_digests(measured, sequential)
+    bare = {key: _row(key, records, validity) for key, records in rows.items()}
+    valid = usable(bare.values())
+    valid_keys = {row.key for row in valid}
+    ray = _reference(RAY, rows, defaults)
+    rays = [row for row in valid if row.runtime.startswith(RAY)]
+    best_ray = max(rays, key=_units_per_s).key if rays else None
+
+    def over(key: RowKey, reference: RowKey | None) -> Estimate | None:
+        if reference is None or not {key, reference} <= valid_keys:
+            return None
+        return _speedup(measured[key], measured[reference])
+
+    return [
+        replace(
+            row,
+            over_sequential=over(key, sequential),
+            over_ray=over(key, ray),
+            over_best_ray=over(key, best_ray),
+            best_ray=best_ray,
+            startup_earned_back_rounds=_earned_back(row, bare[sequential], measured[key][-1].units_per_round)
+            if sequential is not None and {key, sequential} <= valid_keys
+            else None,
+        )
+        for key, row in bare.items()
+    ]
+
+
+def _units_per_s(row: SummaryRow) -> float:
+    return row.units_per_s.point if row.units_per_s is not None else 0.0
+
+
+def _reference(
+    runtime: str,
+    rows: Mapping[RowKey, Sequence[Record]],
+    defaults: Callable[[str], Mapping[str, Any] | None],
+) -> RowKey | None:
+    """The row of `runtime` that others are compared with: of several the one with default options, else the first."""
+    keys = [key for key in rows if key[0] == runtime]
+    if len(keys) > 1:
+        options = defaults(runtime)
+        if options is not None and (runtime, compact_json(options)) in keys:
+            return runtime, compact_json(options)
+    return keys[0] if keys else None
+
+
+def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryRow:
+    """The row of one runtime, without what compares it with others."""
+    newest = records[-1]
+    ok = [record for record in records if record.outcome == "ok"]
+    work = [done for record in ok if (done := _work(record)) is not None]
+    unmeasured = len(ok) - len(work)
+    reasons = [validity.invalid[key]] if key in validity.invalid else []
+    reasons += _failures(records)
+    if unmeasured:
+        reasons.append(f"{plural(unmeasured, 'invocation')} ended well but recorded no measured round")
+    return SummaryRow(
+        workload=newest.workload,
+        parameters=newest.parameters,
+        runtime=newest.runtime,
+        options=newest.options,
+        outcome=_outcome(records, invalid=key in validity.invalid),
+        invocations=sum(record.outcome != "skipped" for record in records),
+        measured=len(work),
+        unit=next((record.unit for record in reversed(records) if record.unit), None),
+        units_per_s=rate_estimate([units for units, _ in work], [seconds for _, seconds in work]) if work else None,
+        startup_s=_median([record.startup_s for record in ok]),
+        pss_bytes=_rounded(_median([record.pss_bytes for record in ok])),
+        resets=_sum([record.resets for record in ok]),
+        emulator_frames=_sum([record.emulator_frames for record in ok]),
+        reasons=tuple(reasons),
+        notices=tuple(dict.fromkeys(record.notice for record in records if record.notice)),
+        cell_notes=validity.notes,
+    )
+
+
+def _work(record: Record) -> tuple[int, float] | None:
+    """Units done and seconds taken in the measured rounds of `record`, or None if it measured none.
+
+    Records that lack the sums, which not every schema had, have them made good from the list of durations.
+    """
+    rounds = record.measured_rounds or len(record.rounds_s) * record.rounds_per_value
+    seconds = record.measured_s or math.fsum(record.rounds_s) * record.rounds_per_value
+    units = rounds * (record.units_per_round or 0)
+    return (units, seconds) if units > 0 and seconds > 0 else None
+
+
+def _outcome(records: Sequence[Record], *, invalid: bool) -> RowOutcome:
+    """The worst first: a wrong result, a failure, a timeout; skipped only if nothing ran."""
+    outcomes = {record.outcome for record in records}
+    if invalid:
+        return "invalid"
+    ordered: tuple[RowOutcome, ...] = ("failed", "timeout", "ok", "skipped")
+    return next(outcome for outcome in ordered if outcome in outcomes)
+
+
+def _failures(records: Sequence[Record]) -> list[str]:
+    """What became of the invocations that did not end `ok`: each different reason once, with its number and log."""
+    others = [record for record in records if record.outcome != "ok"]
+    kinds = dict.fromkeys((record.outcome, record.reason) for record in others)
+    lines = []
+    for outcome, reason in kinds:
+        same = [record for record in others if (record.outcome, record.reason) == (outcome, reason)]
+        log = f" (log: {same[-1].log})" if same[-1].log else ""
+        why = " ".join((reason or "no reason was recorded").split())
+        lines.append(f"{outcome} in {len(same)} of {plural(len(records), 'invocation')}: {why}{log}")
+    return lines
+
+
+def _speedup(records: Sequence[Record], reference: Sequence[Record]) -> Estimate | None:
+    """The ratio of throughputs over pairs of one block and seed; None without a pair."""
+    others = {(record.block, record.seed): work for record in reference if (work := _work(record)) is not None}
+    log_ratios = []
+    for record in records:
+        ours, theirs = _work(record), others.get((record.block, record.seed))
+        if ours is not None and theirs is not None:
+            log_ratios.append(math.log(ours[0] / ours[1]) - math.log(theirs[0] / theirs[1]))
+    return ratio_estimate(log_ratios) if log_ratios else None
+
+
+def _earned_back(row: SummaryRow, sequential: SummaryRow, units_per_round: int | None) -> int | None:
+    """Rounds from which the time gained on the sequential runtime outweighs the longer start-up."""
+    gained = 1 / _units_per_s(sequential) - 1 / _units_per_s(row)
+    if row.startup_s is None or sequential.startup_s is None or not units_per_round or gained <= 0:
+        return None
+    return max(0, math.ceil((row.startup_s - sequential.startup_s) / (gained * units_per_round)))
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return median(present) if present else None
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    present = [value for value in values if value is not None]
+    return sum(present) if present else None
+
+
+# ------------------------------------------------------------------------------------- summary.csv
+
+
+_RATIOS = ("sequential", "ray", "best_ray")
+
+COLUMNS = (
+    "workload",
+    "parameters",
+    "runtime",
+    "options",
+    "outcome",
+    "invocations",
+    "units_per_s",
+    "units_per_s_low",
+    "units_per_s_high",
+    *(f"speedup_over_{reference}{end}" for reference in _RATIOS for end in ("", "_low", "_high")),
+    "startup_s",
+    "pss_bytes",
+    "resets",
+    "emulator_frames",
+    # Other people's scripts rely on the columns above; new ones are added below, at the end.
+    "interval",
+    "measured_invocations",
+    *(f"pairs_over_{reference}" for reference in _RATIOS),
+    "best_ray",
+    "unit",
+    "startup_earned_back_rounds",
+    "reason",
+    "notice",
+)
+"""The columns of `summary.csv`, in order."""
+
+
+def flat(row: SummaryRow) -> dict[str, str | int | float | None]:
+    """`row` as one line of `summary.csv`, by column.
+
+    `interval` says what low and high of the throughput are; those of a speedup are a 95 % interval from
+    six pairs up, a range below.
+    """
+    values: dict[str, str | int | float | None] = {
+        "workload": row.workload,
+        "parameters": compact_json(row.parameters),
+        "runtime": row.runtime,
+        "options": compact_json(row.options),
+        "outcome": row.outcome,
+        "invocations": row.invocations,
+        **_ends("units_per_s", row.units_per_s),
+    }
+    for reference, estimate in row.speedups.items():
+        values |= _ends(f"speedup_over_{reference}", estimate)
+        values[f"pairs_over_{reference}"] = estimate.n if estimate else None
+    values |= {
+        "startup_s": row.startup_s,
+        "pss_bytes": row.pss_bytes,
+        "resets": row.resets,
+        "emulator_frames": row.emulator_frames,
+        "interval": row.units_per_s.kind if row.units_per_s else None,
+        "measured_invocations": row.measured,
+        "best_ray": _name(row.best_ray),
+        "unit": row.unit,
+        "startup_earned_back_rounds": row.startup_earned_back_rounds,
+        "reason": "; ".join(row.reasons) or None,
+        "notice": "; ".join(row.notices) or None,
+    }
+    return {column: values[column] for column in COLUMNS}
+
+
+def _ends(column: str, estimate: Estimate | None) -> dict[str, float | None]:
+    if estimate is None:
+        return {column: None, f"{column}_low": None, f"{column}_high": None}
+    return {column: estimate.point, f"{column}_low": estimate.low, f"{column}_high": estimate.high}
+
+
+def _name(key: RowKey | None) -> str | None:
+    return None if key is None else f"{key[0]} {key[1]}"

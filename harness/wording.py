@@ -1,0 +1,185 @@
+"""How numbers, cells and runtimes are named wherever people read them: terminal, Markdown, figures.
+
+Plain ASCII throughout, so that logs and narrow fonts show the same. Nothing here computes a result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness.statistics import INTERVAL, RANGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from harness.statistics import Estimate
+    from harness.summary import SummaryRow
+
+__all__ = [
+    "DASH",
+    "Labels",
+    "compact_json",
+    "in_bytes",
+    "in_count",
+    "in_ratio",
+    "in_seconds",
+    "in_si",
+    "plural",
+    "sample_form",
+]
+
+DASH = "-"
+"""Stands where there is no number."""
+
+_SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_BYTES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "B"))
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+
+
+def compact_json(value: Any) -> str:
+    """`value` as JSON without spaces, keys sorted: equal for equal parameters, whatever their order."""
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+def in_si(value: float) -> str:
+    """Three significant digits with an SI prefix: `44.2k`."""
+    number, prefix = _scaled(value, _SI)
+    return number + prefix
+
+
+def in_count(value: int) -> str:
+    """Whole below a thousand, else three significant digits: `26`, `12.4k`."""
+    return str(value) if value < 1000 else in_si(value)  # noqa: PLR2004 - where the first prefix begins
+
+
+def in_ratio(value: float) -> str:
+    """Three significant digits: `18.7x`, `0.0181x`, `1,230x`."""
+    return f"{_three_digits(value)}x"
+
+
+def in_seconds(value: float) -> str:
+    """Three significant digits with their unit: `9.12 s`, `340 us`."""
+    return " ".join(_scaled(value, _SECONDS))
+
+
+def in_bytes(value: float) -> str:
+    """Three significant digits with their unit, powers of ten: `1.02 GB`."""
+    return " ".join(_scaled(value, _BYTES))
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 pair`, `3 pairs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _three_digits(value: float) -> str:
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    if abs(rounded) >= 100:  # noqa: PLR2004 - three digits stand before the point
+        return f"{rounded:,.0f}"
+    # "#" keeps trailing zeros, so that 1.80 does not pass for a rougher figure than 1.83.
+    return f"{rounded:#.3g}"
+
+
+def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> tuple[str, str]:
+    """`value` in the largest unit of which there is at least one, as three digits and the unit."""
+    rounded = float(f"{value:.3g}")
+    factor, unit = next(((f, u) for f, u in scales if abs(rounded) >= f), scales[-1])
+    if isinstance(factor, int) and factor == 1:
+        return f"{rounded:.0f}", unit
+    return _three_digits(rounded / factor), unit
+
+
+def sample_form(estimates: Sequence[Estimate], mean: str, estimate: str, sample: str) -> str:
+    """`geometric mean and range of 3 pairs`, for each kind of interval that occurs."""
+    if all(e.n == 1 for e in estimates):
+        return f"a single {sample}, so no range"
+    forms = []
+    for kind, point in ((RANGE, mean), (INTERVAL, estimate)):
+        sizes = sorted({e.n for e in estimates if e.kind == kind})
+        if sizes:
+            number = plural(sizes[-1], sample) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {sample}s"
+            forms.append(f"{point} and {kind} of {number}")
+    return ", or ".join(forms)
+
+
+class Labels:
+    """Short names for the cells and runtimes of one report, which differ wherever these differ.
+
+    A cell is named by its first two parameters, as the workload declares them, and by every other
+    parameter that varies among the cells of its workload; a runtime by its name, and by every option
+    that varies among the rows of that name.
+    """
+
+    def __init__(self, rows: Iterable[SummaryRow]) -> None:
+        """Learn from `rows` what varies."""
+        self._parameters: dict[str, list[str]] = {}
+        self._options: dict[str, list[str]] = {}
+        rows = list(rows)
+        for workload in {row.workload for row in rows}:
+            self._parameters[workload] = _varying([row.parameters for row in rows if row.workload == workload])
+        for runtime in {row.runtime for row in rows}:
+            self._options[runtime] = _varying([row.options for row in rows if row.runtime == runtime])
+
+    def cell(self, row: SummaryRow) -> str:
+        """`CartPole-v1 x 15, fragment=128`; the workload's name for a cell without parameters."""
+        first_two = list(row.parameters)[:2]
+        others = [name for name in self._parameters.get(row.workload, []) if name not in first_two]
+        shown = [name for name in (*first_two, *others) if name in row.parameters]
+        parts = [_setting(name, row.parameters[name]) for name in shown]
+        if len(first_two) == 2 and _reads_as_times(first_two, row.parameters):  # noqa: PLR2004 - a pair
+            parts[:2] = [f"{_value(first_two[0], row.parameters[first_two[0]])} x {row.parameters[first_two[1]]}"]
+        return ", ".join(parts) or row.workload
+
+    def full_cell(self, row: SummaryRow) -> str:
+        """`broadcast_gather: 10 MB x 8`; without the workload's name where all cells are of one workload."""
+        return f"{row.workload}: {self.cell(row)}" if len(self._parameters) > 1 else self.cell(row)
+
+    def other_parameters(self, row: SummaryRow) -> str:
+        """The parameters that `cell` leaves out: `actions=local, policy=linear`."""
+        named = {*list(row.parameters)[:2], *self._parameters.get(row.workload, [])}
+        return ", ".join(f"{name}={_value(name, row.parameters[name])}" for name in row.parameters if name not in named)
+
+    def options(self, row: SummaryRow) -> str:
+        """The options that tell rows of one runtime's name apart: `workers=2`; often nothing."""
+        varying = self._options.get(row.runtime, [])
+        return ", ".join(f"{name}={_value(name, row.options[name])}" for name in varying if name in row.options)
+
+    def runtime(self, row: SummaryRow) -> str:
+        """`reactor`, or `reactor (workers=2)` where there are several."""
+        options = self.options(row)
+        return f"{row.runtime} ({options})" if options else row.runtime
+
+
+def _varying(settings: list[Mapping[str, Any]]) -> list[str]:
+    """Names whose value differs, or is missing, among `settings`, in order of appearance."""
+    names = dict.fromkeys(name for setting in settings for name in setting)
+    missing = object()
+    return [
+        name
+        for name in names
+        if len({"" if setting.get(name, missing) is missing else compact_json(setting[name]) for setting in settings})
+        > 1
+    ]
+
+
+def _reads_as_times(names: list[str], parameters: Mapping[str, Any]) -> bool:
+    """Whether a pair reads well as `CartPole-v1 x 15` or `10 MB x 8`: a thing, and how many of it."""
+    thing, number = (parameters[name] for name in names)
+    return (isinstance(thing, str) or "bytes" in names[0]) and isinstance(number, int) and not isinstance(number, bool)
+
+
+def _setting(name: str, value: Any) -> str:
+    """`name=value`, or a string alone: `CartPole-v1` needs no `env_id=` before it."""
+    return value if isinstance(value, str) and value else f"{name}={_value(name, value)}"
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, str) and value:
+        return value
+    if "bytes" in name and isinstance(value, int) and not isinstance(value, bool) and float(f"{value:.3g}") == value:
+        return in_bytes(value).replace(".00", "").replace(".0 ", " ")
+    return compact_json(value)

@@ -1,0 +1,1 @@
+"""The figures that the two papers published, as TOML files; installed as `harness.reference`."""

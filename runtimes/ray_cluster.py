@@ -1,0 +1,230 @@
+"""A Ray cluster on this machine alone: started as Ray's documentation advises, and gone without a trace.
+
+Ray is imported when a cluster starts, after its settings stand in the environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from runtimes.protocol import RuntimeFailure, processors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    from workloads.dataflow import Graph
+
+__all__ = ["PRIVATE_SETTINGS", "RayCluster", "nbytes_of", "object_store_bytes"]
+
+PRIVATE_SETTINGS = (
+    "RAY_max_direct_call_object_size",
+    "RAY_AUTH_MODE",
+    "RAY_task_events_report_interval_ms",
+)
+"""Settings that Ray does not document; a cluster has those that it is given and no others."""
+
+_STORE_MINIMUM_BYTES = 80_000_000
+"""Ray refuses an object store below 75 MB."""
+_STORE_UNDECLARED_BYTES = 256_000_000
+"""Room for values whose size no port declares; the store takes memory only as it is used."""
+_SOCKET_PATH_LIMIT = 107
+"""Of an AF_UNIX socket, in bytes (unix(7), less the closing zero)."""
+_SOCKET_BELOW_TEMP = "/session_2026-11-21_09-28-01_066797_4194304/sockets/plasma_store"
+"""The longest path that Ray makes for a socket below its temporary folder."""
+_END_S = 5.0
+"""How long Ray's processes may take to end by themselves."""
+_SEMAPHORE = re.compile(r"sem\.(?:hdr|obj)(\d+)")
+"""Named semaphores of Ray's mutable objects carry the pid of their maker."""
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps named semaphores, not a temporary file
+_TOKEN = secrets.token_hex(32)
+"""Ray reads its token once a process; without one it would write `~/.ray/auth_token`."""
+
+
+class RayCluster:
+    """Ray's processes on this machine, for this process alone."""
+
+    def __init__(self, scratch: Path, store_bytes: int, private: Mapping[str, str] | None = None) -> None:
+        """Start Ray with its files below `scratch`, an object store of `store_bytes`, and `private` settings.
+
+        Raises:
+            RuntimeFailure: if Ray does not start, or `scratch` is too long a path for its sockets.
+        """
+        _check_socket_path(scratch)
+        self.scratch = scratch
+        self._processes: set[psutil.Process] = set()
+        self._others = set(psutil.Process().children(recursive=True))
+        self._environment = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+        self._handler = signal.getsignal(signal.SIGTERM)
+        self._running = True
+        _set_environment(private or {})
+        try:
+            self._start(store_bytes)
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, Exception):
+                raise RuntimeFailure(f"Ray did not start: {type(error).__name__}: {error}") from error
+            raise
+
+    def note_processes(self) -> None:
+        """Remember which processes Ray has by now, so that none outlives it even if its parent was killed."""
+        for process in {psutil.Process(), *self._processes}:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._processes.update(process.children(recursive=True))
+        self._processes -= self._others
+
+    def check_store(self) -> None:
+        """Nothing, as long as every object fits into shared memory.
+
+        Raises:
+            RuntimeFailure: if Ray has begun to write objects to disk; what it measures is the disk then.
+        """
+        spilled = next(self.scratch.glob("session_*/ray_spilled_objects*/*"), None)
+        if spilled is not None:
+            raise RuntimeFailure(
+                "Ray's object store was full and it has begun to write objects to disk. "
+                "Declare the large outputs with an ArraySpec, so that the store is made large enough."
+            )
+
+    def stop(self) -> None:
+        """End Ray, and what is left of it. May be called twice."""
+        if not self._running:
+            return
+        self._running = False
+        import ray
+
+        self.note_processes()
+        try:
+            ray.shutdown()
+        finally:
+            _, alive = psutil.wait_procs(self._processes, timeout=_END_S)
+            for process in alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(alive, timeout=_END_S)
+            _unlink_semaphores(process.pid for process in self._processes)
+            self._restore()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start(self, store_bytes: int) -> None:
+        import ray
+
+        _check_shared_memory(store_bytes)
+        _read_settings_again()
+        ray.init(
+            address="local",
+            num_cpus=processors(),
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            object_store_memory=store_bytes,
+            _temp_dir=str(self.scratch),
+        )
+        self.note_processes()
+
+    def _restore(self) -> None:
+        """Undo what Ray and its settings changed in this process."""
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            del os.environ[name]
+        os.environ.update(self._environment)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
+
+
+def object_store_bytes(graph: Graph) -> int:
+    """How large an object store `graph` needs: two rounds of all its values, one being read and one written."""
+    from workloads.dataflow import PortRef
+
+    declared = sum(
+        node.members * port.array.nbytes * graph.slots_of(PortRef(node.path, port.name))
+        for node in graph.tasks
+        for port in node.outputs
+        if port.array is not None
+    )
+    undeclared = any(port.array is None for node in graph.tasks for port in node.outputs)
+    # A quarter more: the store's allocator rounds up and cannot use every gap.
+    return max(_STORE_MINIMUM_BYTES, declared * 5 // 2) + (_STORE_UNDECLARED_BYTES if undeclared else 0)
+
+
+def nbytes_of(value: Any) -> int:
+    """About how many bytes `value` takes when serialised: its arrays and strings, wherever they are nested."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    nbytes = getattr(value, "nbytes", None)
+    if isinstance(nbytes, int):
+        return nbytes
+    if isinstance(value, dict):
+        return sum(map(nbytes_of, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(nbytes_of, value))
+    return 0
+
+
+def _set_environment(private: Mapping[str, str]) -> None:
+    """Put Ray's settings where this process and all that Ray starts read them."""
+    for name in (*PRIVATE_SETTINGS, "RAY_ADDRESS", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK"):
+        os.environ.pop(name, None)
+    os.environ.update(
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+        RAY_AUTH_TOKEN=_TOKEN,
+        # A dead control service ends the run in seconds; Ray would try again for a minute.
+        RAY_gcs_rpc_server_reconnect_timeout_s="5",
+    )
+    os.environ.update(private)
+
+
+def _read_settings_again() -> None:
+    """Have Ray's library read its settings from the environment, in case a cluster before this one had others."""
+    from ray import _raylet
+
+    _raylet.Config.initialize("")
+    _raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _check_socket_path(scratch: Path) -> None:
+    longest = len(os.fsencode(scratch)) + len(_SOCKET_BELOW_TEMP)
+    if longest > _SOCKET_PATH_LIMIT:
+        raise RuntimeFailure(
+            f"Scratch folder '{scratch}' is {longest - _SOCKET_PATH_LIMIT} bytes too long: Ray keeps sockets "
+            f"below it, whose paths may have {_SOCKET_PATH_LIMIT} bytes. Set TMPDIR to a shorter folder."
+        )
+
+
+def _check_shared_memory(store_bytes: int) -> None:
+    """A store that arrays need must be in shared memory; the least one may be anywhere, as little goes through it."""
+    if not _SHARED_MEMORY.is_dir() or store_bytes <= _STORE_MINIMUM_BYTES + _STORE_UNDECLARED_BYTES:
+        return
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    if free < store_bytes:
+        raise RuntimeFailure(
+            f"Ray's object store needs {store_bytes / 1e6:.0f} MB of shared memory, but {_SHARED_MEMORY} has "
+            f"{free / 1e6:.0f} MB free, and a store on disk would be measured instead of Ray. Make it larger "
+            "(in a container: --shm-size)."
+        )
+
+
+def _unlink_semaphores(pids: Iterable[int]) -> None:
+    """Take away the named semaphores of processes that have ended; killed ones leave theirs behind."""
+    ended = set(pids)
+    for entry in _SHARED_MEMORY.glob("sem.*"):
+        match = _SEMAPHORE.match(entry.name)
+        if match is not None and int(match[1]) in ended:
+            entry.unlink(missing_ok=True)

@@ -1,0 +1,505 @@
+"""The tasks of a graph that live in one process, fired piece by piece; nothing here knows Ray.
+
+A `Layout` says which members of every task and bank live where. A `Place` holds what lives in one of
+these processes, hands values on between its own tasks, and is given the others' values as arguments.
+The driver is place 0; every other place is inside an actor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtimes.protocol import RuntimeFailure, member_name, task_failure
+from workloads.dataflow import EdgeShape, Gathered, Outputs, PortRef, accept_array, item_of, read_only
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from workloads.dataflow import Edge, Graph, Task, TaskNode
+
+__all__ = ["BY_VALUE_BYTES", "HOME", "Exports", "Feed", "Layout", "Piece", "Place", "Ring"]
+
+HOME = 0
+"""The place of the driver."""
+
+BY_VALUE_BYTES = 102_400
+"""Up to here Ray sends a value inside the call (`max_direct_call_object_size`); larger ones through its store."""
+
+
+# ------------------------------------------------------------------------------------------- layout
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The members of one task or bank that live in one place."""
+
+    place: int
+    members: range
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What `edge` carries from piece `source` of its source to piece `target` of its target, in another place."""
+
+    edge: Edge
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """The outputs of one place, in one step, that others read."""
+
+    bundled: tuple[PortRef, ...]
+    """Read by the driver alone: they come back together, as one object."""
+    passed: tuple[PortRef, ...]
+    """Read by other actors: each comes back as an object of its own, whose reference is passed on."""
+    fetched: tuple[PortRef, ...]
+    """Those of `passed` that the driver reads too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where every member of a graph lives, and what follows from it."""
+
+    graph: Graph
+    pieces: Mapping[str, tuple[Piece, ...]]
+    """Path to pieces, which cover the members in index order; a place holds one piece of a path at most."""
+    names: tuple[str, ...]
+    """Of every place its name, for messages; that of the driver comes first."""
+    blocks: bool
+    """A piece of a bank travels as one block, `(members, *shape)` or a list. Otherwise it has one member, as is."""
+
+    def is_block(self, path: str) -> bool:
+        """Whether pieces of `path` travel as blocks."""
+        return self.blocks and self.graph.node(path).width is not None
+
+    def piece_at(self, path: str, place: int) -> int | None:
+        """Which piece of `path` lives in `place`, if one does."""
+        return next((i for i, piece in enumerate(self.pieces[path]) if piece.place == place), None)
+
+    def sources(self, edge: Edge, target: int) -> Sequence[int]:
+        """The pieces of the edge's source that piece `target` of its target reads, in index order."""
+        if edge.shape is EdgeShape.GATHER:
+            return range(len(self.pieces[edge.source.task]))
+        return (target,) if edge.shape is EdgeShape.ONE_TO_ONE else (0,)
+
+    def readers(self, source: PortRef, piece: int) -> set[int]:
+        """The places that read what piece `piece` gives on port `source`."""
+        return {
+            there.place
+            for edge in self.graph.edges_from(source)
+            for target, there in enumerate(self.pieces[edge.target.task])
+            if piece in self.sources(edge, target)
+        }
+
+    def delay_of(self, source: PortRef) -> int:
+        """The longest delay of the edges that begin at `source`."""
+        return max((edge.delay for edge in self.graph.edges_from(source)), default=0)
+
+    def steps(self) -> tuple[tuple[TaskNode, ...], ...]:
+        """The firing order cut into runs in which no task needs another place's result of the same run.
+
+        Each place fires its part of a step in one call.
+        """
+        steps: list[tuple[TaskNode, ...]] = []
+        current: list[TaskNode] = []
+        for node in self.graph.tasks:
+            fired = {before.path for before in current}
+            if any(e.delay == 0 and e.source.task in fired and self._crosses(e) for e in self._into(node)):
+                steps.append(tuple(current))
+                current = []
+            current.append(node)
+        return (*steps, tuple(current))
+
+    def nodes_at(self, step: Iterable[TaskNode], place: int) -> tuple[TaskNode, ...]:
+        """Those of `step` that have a piece in `place`."""
+        return tuple(node for node in step if self.piece_at(node.path, place) is not None)
+
+    def feeds(self, step: Iterable[TaskNode], place: int) -> tuple[Feed, ...]:
+        """What `place` needs from other places in `step`, in the order in which it takes it."""
+        return tuple(
+            Feed(edge, source, target)
+            for node in step
+            if (target := self.piece_at(node.path, place)) is not None
+            for edge in self._into(node)
+            for source in self.sources(edge, target)
+            if self.pieces[edge.source.task][source].place != place
+        )
+
+    def exports(self, step: Iterable[TaskNode], place: int) -> Exports:
+        """What others read of that which `place` gives in `step`."""
+        bundled, passed, fetched = [], [], []
+        for node in step:
+            piece = self.piece_at(node.path, place)
+            for source in [PortRef(node.path, port.name) for port in node.outputs] if piece is not None else []:
+                assert piece is not None
+                elsewhere = self.readers(source, piece) - {place}
+                if elsewhere - {HOME}:
+                    passed.append(source)
+                    fetched += [source] if HOME in elsewhere else []
+                elif elsewhere:
+                    bundled.append(source)
+        return Exports(tuple(bundled), tuple(passed), tuple(fetched))
+
+    def _into(self, node: TaskNode) -> list[Edge]:
+        return self.graph.edges_into(node.path)
+
+    def _crosses(self, edge: Edge) -> bool:
+        """Whether any value of `edge` goes from one place to another."""
+        return any(
+            self.pieces[edge.source.task][source].place != there.place
+            for target, there in enumerate(self.pieces[edge.target.task])
+            for source in self.sources(edge, target)
+        )
+
+
+class Ring:
+    """The values of one piece of a port in the last rounds, as far back as an edge reaches."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, delay: int) -> None:
+        """Keep the value of this round and of `delay` rounds before."""
+        self._values: list[Any] = [None] * (delay + 1)
+
+    def fill(self, value: Any) -> None:
+        """Make `value` that of all rounds before the first."""
+        self._values = [value] * len(self._values)
+
+    def put(self, round_number: int, value: Any) -> None:
+        """Keep `value` for `round_number`, in place of the oldest."""
+        self._values[round_number % len(self._values)] = value
+
+    def at(self, round_number: int) -> Any:
+        """The value of `round_number`."""
+        return self._values[round_number % len(self._values)]
+
+
+# -------------------------------------------------------------------------------------------- crews
+
+
+class _Crew:
+    """The tasks of one piece, with the memory of their outputs."""
+
+    def __init__(self, layout: Layout, path: str, piece: int) -> None:
+        """Build the tasks, here and now."""
+        self.node = layout.graph.node(path)
+        self.members = layout.pieces[path][piece].members
+        self.is_block = layout.is_block(path)
+        place = layout.pieces[path][piece].place
+        needed = {port.name: _slots_of(layout, PortRef(path, port.name), piece, place) for port in self.node.outputs}
+        self._phases = max(needed.values(), default=1)
+        # All slots turn together: round r works on phase r modulo their number.
+        self._slots = {port: 1 if slots == 1 else self._phases for port, slots in needed.items()}
+        self._specs = {port.name: port.array for port in self.node.outputs if port.array is not None}
+        self._scattered = {
+            edge.source.name: layout.graph.node(edge.target.task).members
+            for edge in layout.graph.edges
+            if edge.source.task == path and edge.shape is EdgeShape.SCATTER
+        }
+        self._names = [member_name(self.node, index) for index in self.members]
+        self.tasks = [_build(self.node, index, layout.graph.seed) for index in self.members]
+        self.inputs: list[dict[str, Any]] = [dict.fromkeys(p.name for p in self.node.inputs) for _ in self.members]
+        memory = {port: spec.zeros(self._slots[port], len(self.members)) for port, spec in self._specs.items()}
+        self._outputs = [self._outputs_of(memory, phase) for phase in range(self._phases)]
+        self._usual = [
+            {port.name: self._usual_of(memory.get(port.name), phase) for port in self.node.outputs}
+            for phase in range(self._phases)
+        ]
+
+    def fire(self, round_number: int) -> dict[str, Any]:
+        """Fire every member; what the piece gives by port, valid as long as the port has slots.
+
+        Raises:
+            RuntimeFailure: if a task raises; names it and the round.
+        """
+        phase = round_number % self._phases
+        values = self._usual[phase].copy()
+        handed: dict[str, dict[int, NDArray[Any]]] = {}
+        for position, (task, inputs, outputs) in enumerate(
+            zip(self.tasks, self.inputs, self._outputs[phase], strict=True)
+        ):
+            try:
+                task.fire(inputs, outputs)
+                if outputs.assigned:
+                    self._take(outputs, position, values, handed)
+            except Exception as error:
+                raise task_failure(self._names[position], round_number, error) from error
+        for port, arrays in handed.items():
+            if len(arrays) == len(self.tasks):
+                values[port] = list(arrays.values())
+            else:
+                for position, array in arrays.items():
+                    np.copyto(self._outputs[phase][position][port], array)
+        return values
+
+    def initial(self, ports: Iterable[str]) -> dict[str, Any]:
+        """What every member gives on `ports` before round 0, as one piece by port.
+
+        Raises:
+            RuntimeFailure: if a task raises.
+        """
+        return {port: self._initial_of(port) for port in ports}
+
+    def forget_inputs(self) -> None:
+        """Let go of what was received, so that its memory can be used again."""
+        for inputs in self.inputs:
+            inputs.update(dict.fromkeys(inputs))
+
+    def _initial_of(self, port: str) -> Any:
+        values = []
+        for task, name in zip(self.tasks, self._names, strict=True):
+            try:
+                value = task.initial(port)
+                spec = self._specs.get(port)
+                values.append(value if spec is None else read_only(accept_array(value, spec, f"{name}.{port}").copy()))
+            except Exception as error:
+                raise task_failure(name, 0, error) from error
+        if not self.is_block:
+            return values[0]
+        return read_only(np.stack(values)) if port in self._specs else values
+
+    def _take(
+        self, outputs: Outputs, position: int, values: dict[str, Any], handed: dict[str, dict[int, NDArray[Any]]]
+    ) -> None:
+        """Sort what a member assigned into `values`, or large arrays into `handed`."""
+        assigned, outputs.assigned = outputs.assigned, {}
+        for port, value in assigned.items():
+            spec = self._specs.get(port)
+            if spec is not None:
+                array = accept_array(value, spec, f"{self.node.path}.{port}")
+                if self._slots[port] > 1 or (self.is_block and spec.nbytes <= BY_VALUE_BYTES):
+                    np.copyto(outputs[port], array)
+                elif self.is_block:
+                    handed.setdefault(port, {})[position] = read_only(array)
+                else:
+                    values[port] = read_only(array)
+            elif self.is_block:
+                if values[port] is None:
+                    values[port] = [None] * len(self.tasks)
+                values[port][position] = value
+            else:
+                if port in self._scattered:
+                    item_of(value, 0, self._scattered[port], f"{self.node.path}.{port}")
+                values[port] = value
+
+    def _outputs_of(self, memory: Mapping[str, NDArray[Any]], phase: int) -> list[Outputs]:
+        ports = [port.name for port in self.node.outputs]
+        return [
+            Outputs(self.node.path, ports, {port: slots[phase % len(slots), i, ...] for port, slots in memory.items()})
+            for i in range(len(self.members))
+        ]
+
+    def _usual_of(self, slots: NDArray[Any] | None, phase: int) -> Any:
+        """What the piece gives on a port to which nothing is assigned: its memory, or nothing."""
+        if slots is None:
+            return None
+        block = slots[phase % len(slots)]
+        return read_only(block if self.is_block else block[0, ...])
+
+
+def _slots_of(layout: Layout, source: PortRef, piece: int, place: int) -> int:
+    """How many slots the memory of `source` needs in `place`.
+
+    What leaves an actor is copied when its call returns; only values that are read where they were
+    made, or that the driver sends in a later round, must outlive theirs.
+    """
+    if place != HOME and place not in layout.readers(source, piece):
+        return 1
+    return layout.graph.slots_of(source)
+
+
+def _build(node: TaskNode, index: int, seed: int) -> Task:
+    try:
+        return node.build(index, seed)
+    except Exception as error:
+        raise RuntimeFailure(
+            f"Task '{member_name(node, index)}' could not be built: {type(error).__name__}: {error}"
+        ) from error
+
+
+# ------------------------------------------------------------------------------------------- places
+
+
+class _Reader:
+    """Brings what one edge carries to the tasks of one crew."""
+
+    __slots__ = ("_blocks", "_crew", "_cut", "_declared", "_edge", "_members", "_name", "_port", "_rings", "_width")
+
+    def __init__(self, layout: Layout, edge: Edge, crew: _Crew, rings: Sequence[Ring | None], *, cut: bool) -> None:
+        """Read from `rings`, in the order of the source's pieces; where there is None, from the arguments.
+
+        With `cut`, what comes of a scatter is this crew's part alone.
+        """
+        source = layout.graph.node(edge.source.task)
+        self._edge = edge
+        self._crew = crew
+        self._rings = rings
+        self._cut = cut
+        self._port = edge.target.name
+        self._name = str(edge.source)
+        self._declared = source.output(edge.source.name).array is not None
+        self._blocks = layout.is_block(source.path)
+        self._members = [len(piece.members) for piece in layout.pieces[source.path]]
+        self._width = layout.graph.node(edge.target.task).members
+
+    def read(self, round_number: int, arguments: Iterator[Any]) -> None:
+        """Set the inputs of the crew for `round_number`, taking from `arguments` what comes from elsewhere."""
+        then = round_number - self._edge.delay
+        values = [self._received(next(arguments)) if ring is None else ring.at(then) for ring in self._rings]
+        shape, inputs, port = self._edge.shape, self._crew.inputs, self._port
+        if shape is EdgeShape.GATHER:
+            inputs[0][port] = self._gathered(values)
+        elif shape is EdgeShape.SCATTER and (self._crew.is_block or not self._cut):
+            first, width = (0, len(inputs)) if self._cut else (self._crew.members.start, self._width)
+            for position, into in enumerate(inputs):
+                into[port] = item_of(values[0], first + position, width, self._name)
+        elif shape is EdgeShape.ONE_TO_ONE and self._blocks:
+            for position, into in enumerate(inputs):
+                into[port] = item_of(values[0], position, len(inputs), self._name)
+        else:
+            for into in inputs:
+                into[port] = values[0]
+
+    def _received(self, value: Any) -> Any:
+        """`value` as it came from another place, its arrays read-only (small ones arrive writable)."""
+        if not self._declared:
+            return value
+        return [read_only(array) for array in value] if isinstance(value, list) else read_only(value)
+
+    def _gathered(self, pieces: list[Any]) -> Any:
+        """A bank's values in index order, from those of its pieces."""
+        if not self._blocks:
+            return pieces
+        if not self._declared:
+            return [
+                value
+                for piece, members in zip(pieces, self._members, strict=True)
+                for value in ([None] * members if piece is None else piece)
+            ]
+        blocks: list[NDArray[Any]] = []
+        for piece in pieces:
+            blocks += [array[None] for array in piece] if isinstance(piece, list) else [piece]
+        return blocks[0] if len(blocks) == 1 else Gathered(blocks)
+
+
+class Place:
+    """The tasks that live in one process."""
+
+    def __init__(self, layout: Layout, number: int) -> None:
+        """Build every task of place `number`.
+
+        Raises:
+            RuntimeFailure: if a factory raises; names the task.
+        """
+        self._layout = layout
+        self._number = number
+        self._crews: dict[str, _Crew] = {}
+        self._rings: dict[PortRef, Ring] = {}
+        for node in layout.graph.tasks:
+            piece = layout.piece_at(node.path, number)
+            if piece is not None:
+                self._crews[node.path] = _Crew(layout, node.path, piece)
+                self._make_rings(node, piece)
+        self._steps = [[self._plan(node) for node in layout.nodes_at(step, number)] for step in layout.steps()]
+
+    def fire(self, step: int, round_number: int, arguments: Iterable[Any]) -> dict[str, dict[str, Any]]:
+        """Fire what lives here of `step`; path to port to what the piece gives.
+
+        `arguments` are the values of `Layout.feeds`, in that order.
+
+        Raises:
+            RuntimeFailure: if a task raises; names it and the round.
+        """
+        coming = iter(arguments)
+        results: dict[str, dict[str, Any]] = {}
+        for crew, readers, rings in self._steps[step]:
+            for reader in readers:
+                reader.read(round_number, coming)
+            values = results[crew.node.path] = crew.fire(round_number)
+            for port, ring in rings:
+                ring.put(round_number, values[port])
+        return results
+
+    def initial(self) -> dict[str, dict[str, Any]]:
+        """Ask every task once for the values before round 0: path to port to piece, of delayed ports alone.
+
+        Raises:
+            RuntimeFailure: if a task raises.
+        """
+        results: dict[str, dict[str, Any]] = {}
+        for path, crew in self._crews.items():
+            ports = [port.name for port in crew.node.outputs if self._layout.delay_of(PortRef(path, port.name))]
+            results[path] = crew.initial(ports)
+            for port, value in results[path].items():
+                if PortRef(path, port) in self._rings:
+                    self._rings[PortRef(path, port)].fill(value)
+        return results
+
+    def value(self, source: PortRef, round_number: int) -> Any:
+        """What the piece that lives here gave on `source` in `round_number`."""
+        return self._rings[source].at(round_number)
+
+    def inputs(self, path: str) -> Mapping[str, Any]:
+        """What the single task `path` received last."""
+        return self._crews[path].inputs[0]
+
+    def forget_inputs(self) -> None:
+        """Let go of what was received last."""
+        for crew in self._crews.values():
+            crew.forget_inputs()
+
+    def tallies(self) -> dict[str, list[Mapping[str, Any]]]:
+        """Of every task that lives here its tallies."""
+        return {path: [task.tallies() for task in crew.tasks] for path, crew in self._crews.items()}
+
+    def close(self) -> None:
+        """Close every task.
+
+        Raises:
+            ExceptionGroup: of what tasks raised; all are closed.
+        """
+        errors = []
+        for crew in self._crews.values():
+            for task in crew.tasks:
+                try:
+                    task.close()
+                except Exception as error:  # noqa: BLE001 - the others are closed all the same
+                    errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"tasks of {self._layout.names[self._number]} could not be closed", errors)
+
+    def _make_rings(self, node: TaskNode, piece: int) -> None:
+        """Keep the outputs that are read here; the driver keeps what it has to send later as well."""
+        for port in node.outputs:
+            source = PortRef(node.path, port.name)
+            readers = self._layout.readers(source, piece)
+            if self._number in readers or (self._number == HOME and readers):
+                self._rings[source] = Ring(self._layout.delay_of(source))
+
+    def _plan(self, node: TaskNode) -> tuple[_Crew, list[_Reader], list[tuple[str, Ring]]]:
+        """The crew of `node`, what brings its inputs, and where its outputs are kept."""
+        crew = self._crews[node.path]
+        kept = [(port.name, self._rings.get(PortRef(node.path, port.name))) for port in node.outputs]
+        return (
+            crew,
+            [self._reader(edge, crew) for edge in self._layout.graph.edges_into(node.path)],
+            [(port, ring) for port, ring in kept if ring is not None],
+        )
+
+    def _reader(self, edge: Edge, crew: _Crew) -> _Reader:
+        target = self._layout.piece_at(crew.node.path, self._number)
+        assert target is not None
+        pieces = self._layout.pieces[edge.source.task]
+        rings = [
+            self._rings[edge.source] if pieces[source].place == self._number else None
+            for source in self._layout.sources(edge, target)
+        ]
+        cut = rings[0] is None and pieces[0].place == HOME
+        return _Reader(self._layout, edge, crew, rings, cut=cut)

@@ -1,0 +1,354 @@
+"""One worker of a running program: its lanes, its steps, and the loop over tags.
+
+The calling process is worker 0. A program with one worker is this loop alone: nothing to wait for and
+nothing to publish.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from runtimes.reactor.board import ABORTED, REACHED
+from runtimes.reactor.declaration import Input, Output
+from runtimes.reactor.errors import ReactionFailed, ReactorError
+from runtimes.reactor.memory import Segment, aligned, array_in
+from runtimes.reactor.plan import place, publish_points, script
+from runtimes.reactor.running import (
+    HEADER_WORDS,
+    Activity,
+    ArrayLane,
+    Clock,
+    InputChannels,
+    Outbox,
+    OutputChannels,
+    ReceivedLane,
+    SentLane,
+    ValueLane,
+    block_views,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from runtimes.reactor.assembly import Assembly, ReactionRow
+    from runtimes.reactor.board import Board
+    from runtimes.reactor.running import Words
+
+__all__ = ["Aborted", "Partition", "Worker"]
+
+WAIT_SLICE_S: Final = 0.05
+"""How long a blocked worker sleeps before it looks whether the others live."""
+
+Step = Callable[[], object]
+
+
+class Aborted(ReactorError):  # noqa: N818 - what happened
+    """Another worker gave the program up; it has the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TagPlan:
+    """What to do at a tag: callables in order, and the reaction behind each, if there is one."""
+
+    steps: tuple[Step, ...]
+    rows: tuple[ReactionRow | None, ...]
+
+
+class Partition:
+    """A program cut into workers: who lives where, who publishes when, what is shared and at which offset.
+
+    Made from the same program and number of workers, it is the same in every process.
+    """
+
+    def __init__(self, assembly: Assembly, workers: int, chosen: Mapping[str, int] | None) -> None:
+        """Cut `assembly` into `workers`, with `chosen` reactors where they were put."""
+        self.assembly = assembly
+        self.workers = workers
+        self.placement = place(assembly, workers, chosen)
+        self.points = publish_points(assembly, self.placement, workers)
+        self.steps = [len(points) + 1 for points in self.points]
+        """How often each worker publishes in a tag: its points, and the end."""
+        writer = [self.placement[lane.reactor] for lane in assembly.lanes]
+        readers: dict[int, set[int]] = defaultdict(set)
+        for row in assembly.reactions:
+            for port in (*row.inputs, *row.declared.sources):
+                for feed in assembly.feeds[port]:
+                    if feed is not None:
+                        readers[feed.lane].add(self.placement[row.reactor])
+        self.crossing = {lane.index for lane in assembly.lanes if readers[lane.index] - {writer[lane.index]}}
+        self.turns = max((lane.slots for lane in assembly.lanes if lane.block is None), default=1)
+        """For how many tags values that are no arrays may be needed."""
+        self._lay_out()
+        mailers = {writer[i] for i in self.crossing if assembly.lanes[i].block is None}
+        self.mail_of = dict.fromkeys(mailers, self.turns)
+        """Workers that send messages, with the number of segments their mail takes turns in."""
+
+    def _lay_out(self) -> None:
+        """Offsets in the shared segment: the limit, blocks, stamps, headers of messages."""
+        offset = aligned(8)
+        self.block_offsets: dict[int, int] = {}
+        self.word_offsets: dict[int, int] = {}
+        for block in self.assembly.blocks:
+            if self.crossing.intersection(block.lanes):
+                self.block_offsets[block.index] = offset
+                items = block.slots * len(block.lanes)
+                offset = aligned(offset + items * int(np.prod(block.shape)) * np.dtype(block.dtype).itemsize)
+        for index in sorted(self.crossing):
+            lane = self.assembly.lanes[index]
+            if lane.block is None:
+                words = lane.slots * HEADER_WORDS
+            elif not self.assembly.blocks[lane.block].steady:
+                words = lane.slots
+            else:
+                continue
+            self.word_offsets[index] = offset
+            offset = aligned(offset + 8 * words)
+        self.activity_offsets = []
+        for _ in range(self.workers):
+            self.activity_offsets.append(offset)
+            offset = aligned(offset + 8 * self.turns)
+        self.shared_nbytes = offset
+
+
+class Worker:
+    """Runs the reactions that live here, tag after tag."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - a worker and everything it shares
+        self,
+        partition: Partition,
+        number: int,
+        shared: Segment | None,
+        mail: Mapping[int, list[Segment]],
+        board: Board | None,
+        look_around: Callable[[], None],
+    ) -> None:
+        """Make worker `number`. `look_around` is called while it waits, and raises if a peer has died."""
+        self.partition = partition
+        self.number = number
+        self.clock = Clock()
+        self._board = board
+        self._peers = [peer for peer in range(partition.workers) if peer != number]
+        self._look_around = look_around
+        self._shared = shared
+        self._outbox = Outbox(mail.get(number, []))
+        self._bind_ports(mail)
+        self._cues = script(partition.assembly, partition.placement, partition.points, number)
+        self._usual_from = 1 + max(
+            (first for row in partition.assembly.reactions for first, _ in row.timers), default=0
+        )
+        self._usual = self._plan(self._usual_from)
+
+    def run_until(self, limit: int, ends_ns: list[int] | None = None) -> None:
+        """Run tags up to number `limit`, that one excluded; append to `ends_ns` when each was over for all.
+
+        Raises:
+            ReactionFailed: if a reaction of this worker raised.
+            Aborted: if another worker gave up.
+        """
+        clock = self.clock
+        while clock.number < limit:
+            self._run_tag(self._usual if clock.number >= self._usual_from else self._plan(clock.number))
+            clock.number += 1
+            if ends_ns is not None:
+                ends_ns.append(perf_counter_ns())
+
+    def run_last(self) -> None:
+        """Run the last tag: shutdown reactions, and what they trigger."""
+        self._run_tag(self._plan(None))
+
+    def wait(self, line: int, target: int) -> None:
+        """Wait until `line` has reached `target`, looking around now and then.
+
+        Raises:
+            Aborted: if the program was given up.
+        """
+        assert self._board is not None
+        while (outcome := self._board.wait(line, target, WAIT_SLICE_S)) != REACHED:
+            if outcome == ABORTED:
+                raise Aborted("Another worker has failed.")
+            self._look_around()
+
+    def _run_tag(self, plan: _TagPlan) -> None:
+        """Run one tag, and wait until everyone has."""
+        step: Step | None = None
+        try:
+            for step in plan.steps:
+                step()
+        except ReactorError:
+            raise
+        except Exception as error:
+            raise self._failure(plan, step, error) from error
+        if self._peers:
+            assert self._board is not None
+            self._outbox.flush(self.clock.number)
+            self._board.publish(self.number)
+            for peer in self._peers:
+                target = (self.clock.number + 1) * self.partition.steps[peer]
+                if self._board.wait(peer, target, WAIT_SLICE_S) != REACHED:
+                    self.wait(peer, target)
+
+    def _failure(self, plan: _TagPlan, step: Step | None, error: Exception) -> ReactionFailed:
+        """The failure to report when `step` of `plan` raised `error`."""
+        row = next((row for known, row in zip(plan.steps, plan.rows, strict=True) if known is step), None)
+        where = (row.reactor, row.name) if row is not None else ("the runtime", f"worker {self.number}")
+        text = "".join(traceback.format_exception(error)) if self.number else ""
+        return ReactionFailed(*where, self.clock.number, f"{type(error).__name__}: {error}", text)
+
+    def _plan(self, tag: int | None) -> _TagPlan:
+        """What to do at tag number `tag`, or at the last one."""
+        steps: list[Step] = []
+        rows: list[ReactionRow | None] = []
+        for cue in self._cues:
+            step: Step | None = None
+            if cue.wait is not None:
+                step = self._waiting(*cue.wait)
+            elif cue.row is not None:
+                step = _running(cue.row, tag)
+            else:
+                step = self._publishing()
+            if step is not None:
+                steps.append(step)
+                rows.append(cue.row)
+        return _TagPlan(tuple(steps), tuple(rows))
+
+    def _waiting(self, peer: int, published: int) -> Step:
+        """A step that waits until `peer` has published so many steps of the tag at hand."""
+        board, clock, each = self._board, self.clock, self.partition.steps[peer]
+        assert board is not None
+
+        def wait() -> None:
+            target = clock.number * each + published
+            if board.wait(peer, target, WAIT_SLICE_S) != REACHED:
+                self.wait(peer, target)
+
+        return wait
+
+    def _publishing(self) -> Step:
+        """A step that sends what waits and publishes progress."""
+        board, clock, outbox, line = self._board, self.clock, self._outbox, self.number
+        assert board is not None
+
+        def publish() -> None:
+            outbox.flush(clock.number)
+            board.publish(line)
+
+        return publish
+
+    def _bind_ports(self, mail: Mapping[int, list[Segment]]) -> None:
+        """Make this worker's view of all lanes, and let its reactors' ports look through them."""
+        assembly, placement = self.partition.assembly, self.partition.placement
+        arrays = {block.index: self._block_arrays(block.index) for block in assembly.blocks}
+        activities = [Activity(self._activity_words(number)) for number in range(self.partition.workers)]
+        lanes = [self._lane(index, arrays, mail, activities) for index in range(len(assembly.lanes))]
+        of_port: dict[Output[Any], list[int]] = defaultdict(list)
+        for lane in assembly.lanes:
+            of_port[lane.port].append(lane.index)
+        for path, reactor in assembly.reactors.items():
+            if placement[path] != self.number:
+                continue
+            for port in reactor.declared.elements.values():
+                if isinstance(port, Output):
+                    own = [lanes[index] for index in of_port[port]]
+                    first = assembly.lanes[of_port[port][0]]
+                    block = None
+                    if first.block is not None and port.width is not None:
+                        stop = first.item + port.channels
+                        block = [slot[first.item : stop] for slot in arrays[first.block]]
+                    port.live = OutputChannels(own, block, self.clock)
+                elif isinstance(port, Input):
+                    feeds = assembly.feeds[port]
+                    port.live = InputChannels(
+                        [None if feed is None else (lanes[feed.lane], feed.delay_tags) for feed in feeds],
+                        self._whole(port, arrays),
+                        self.clock,
+                        phases=assembly.phases,
+                        wide=port.width is not None,
+                    )
+
+    def _whole(self, port: Input[Any], arrays: Mapping[int, list[NDArray[Any]]]) -> list[NDArray[Any]] | None:
+        """What arrives at a multiport as one array a phase, where it lies side by side."""
+        assembly = self.partition.assembly
+        feeds = assembly.feeds[port]
+        if port.width is None or any(feed is None for feed in feeds):
+            return None
+        places = [(assembly.lanes[f.lane], f.delay_tags) for f in feeds if f is not None]
+        block = places[0][0].block
+        if block is None or any(lane.block != block for lane, _ in places):
+            return None
+        items = [(lane.item, delay) for lane, delay in places]
+        return block_views(assembly.blocks[block], arrays[block], items, assembly.phases)
+
+    def _block_arrays(self, index: int) -> list[NDArray[Any]]:
+        """The slots of a block, each of shape `(items, *shape)`: shared if any of its lanes crosses."""
+        block = self.partition.assembly.blocks[index]
+        shape = (block.slots, len(block.lanes), *block.shape)
+        offset = self.partition.block_offsets.get(index)
+        if offset is None:
+            return list(np.zeros(shape, block.dtype))
+        assert self._shared is not None
+        return list(array_in(self._shared.memory, offset, shape, block.dtype))
+
+    def _lane(
+        self,
+        index: int,
+        arrays: Mapping[int, list[NDArray[Any]]],
+        mail: Mapping[int, list[Segment]],
+        activities: Sequence[Activity],
+    ) -> Any:
+        """This worker's view of lane `index`."""
+        lane = self.partition.assembly.lanes[index]
+        crossing = index in self.partition.crossing
+        if lane.block is not None:
+            slots = [slot[lane.item, ...] for slot in arrays[lane.block]]
+            if self.partition.assembly.blocks[lane.block].steady:
+                return ArrayLane(slots, None)
+            return ArrayLane(
+                slots, self._words(self.partition.word_offsets[index], lane.slots) if crossing else [0] * lane.slots
+            )
+        writer = self.partition.placement[lane.reactor]
+        if not crossing:
+            return ValueLane(lane.slots, activities[writer])
+        header = self._words(self.partition.word_offsets[index], lane.slots * HEADER_WORDS)
+        if writer == self.number:
+            return SentLane(lane.slots, activities[writer], header, self._outbox)
+        return ReceivedLane(lane.slots, activities[writer], header, mail[writer])
+
+    def _activity_words(self, worker: int) -> Words:
+        """When `worker` has set something: shared with it, unless it is alone."""
+        turns = self.partition.turns
+        if self._shared is None:
+            return [0] * turns
+        return self._words(self.partition.activity_offsets[worker], turns)
+
+    def _words(self, offset: int, count: int) -> memoryview[int]:
+        """`count` shared words of 8 bytes."""
+        assert self._shared is not None
+        return self._shared.memory[offset : offset + 8 * count].cast("q")
+
+
+def _running(row: ReactionRow, tag: int | None) -> Step | None:
+    """The callable that runs `row` at `tag` (None: the last one), or None if it cannot run then."""
+    body = row.declared.body
+    due = any(tag is not None and (tag == first or (tag > first and repeats)) for first, repeats in row.timers)
+    if due or (row.at_startup and tag == 0) or (row.at_shutdown and tag is None):
+        return body
+    if not row.inputs:
+        return None
+    triggers = row.inputs
+
+    def run_if_triggered() -> None:
+        for port in triggers:
+            if port.is_present:
+                body()
+                return
+
+    return run_if_triggered

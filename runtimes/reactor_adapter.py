@@ -1,0 +1,318 @@
+"""The runtime `reactor`: a dataflow graph as a reactor program.
+
+Every task becomes a reactor with one reaction, triggered once a round by a timer; edges become
+connections, delayed ones `after` as many rounds. Tag 0 builds the tasks where they live. The tags up
+to the longest delay *prime* the program: sources of delayed edges give their initial values. Round r
+is the r-th tag after those.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import msgspec
+import numpy as np
+
+from runtimes.protocol import Runtime, RuntimeFailure, member_name, task_failure
+from runtimes.reactor import (
+    Input,
+    Output,
+    PortBank,
+    Program,
+    ReactionFailed,
+    Reactor,
+    ReactorError,
+    Timer,
+    bank,
+    native_available,
+    ns,
+    reaction,
+    shutdown,
+    startup,
+)
+from workloads.dataflow import Edge, EdgeShape, Graph, Outputs, accept_array, item_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from workloads.dataflow import Task, TaskNode
+
+__all__ = ["RUNTIME", "Options", "ReactorSession"]
+
+ROUND_NS = 1 * ns
+"""Logical time between rounds; programs of rounds run in fast mode, so its length does not matter."""
+
+
+class TaskReactor(Reactor):
+    """One task of a graph."""
+
+    round = Timer(ROUND_NS, offset_ns=ROUND_NS)
+
+    def __init__(self, graph: Graph, node: TaskNode, index: int) -> None:
+        """Declare the ports of member `index` of `node`."""
+        self.graph, self.node, self.index = graph, node, index
+        self.edges = graph.edges_into(node.path)
+        self.priming = _longest_delay(graph)
+        self.receivers = [
+            self.declare(
+                f"in_{edge.target.name}",
+                Input(
+                    width=graph.node(edge.source.task).members if edge.shape is EdgeShape.GATHER else None,
+                    retain=graph.retain_of(edge),
+                ),
+            )
+            for edge in self.edges
+        ]
+        self.senders = {
+            port.name: self.declare(
+                f"out_{port.name}",
+                Output[Any]()
+                if port.array is None
+                else Output[Any](shape=port.array.shape, dtype=port.array.dtype, steady=True),
+            )
+            for port in node.outputs
+        }
+        self.add_reaction(
+            "fire",
+            self.fire,
+            triggers=[self.round],
+            sources=self.receivers,
+            effects=list(self.senders.values()),
+        )
+
+    @reaction(startup)
+    def build(self) -> None:
+        """Build the task, and the mappings it is fired with, one for each phase of the slots."""
+        self.task: Task = self.node.build(self.index, self.graph.seed)
+        slots = {name: port.slots() for name, port in self.senders.items() if self.node.output(name).array is not None}
+        arrivals = {
+            edge.target.name: (edge, port, _items(edge, port.slots(), self.index))
+            for edge, port in zip(self.edges, self.receivers, strict=True)
+        }
+        self.phases = max([len(s) for s in slots.values()] + [len(v) for _, _, v in arrivals.values() if v], default=1)
+        self.inputs: list[dict[str, Any]] = [
+            {name: views[phase % len(views)] if views else None for name, (_, _, views) in arrivals.items()}
+            for phase in range(self.phases)
+        ]
+        self.outputs = [
+            Outputs(self.node.path, self.senders, {name: s[phase % len(s)] for name, s in slots.items()})
+            for phase in range(self.phases)
+        ]
+        self.arriving = [(name, edge, port) for name, (edge, port, views) in arrivals.items() if views is None]
+        self.phase = 0
+        self.work = self._work()
+        self.step = self.prime if self.priming else self.work
+
+    @reaction(shutdown)
+    def end(self) -> None:
+        """Close the task."""
+        self.task.close()
+
+    def fire(self) -> None:
+        """Do what this tag asks for: prime, or fire the task."""
+        self.step()
+
+    def _work(self) -> Callable[[], None]:
+        """What fires the task, with all that it needs at hand: saves 0.3 us a firing against attributes of self."""
+        fire, inputs, outputs, phases = self.task.fire, self.inputs, self.outputs, self.phases
+        arriving, arrived, send = self.arriving, self.arrived, self.send
+        if phases == 1 and not arriving:
+            only_inputs, only_outputs = inputs[0], outputs[0]
+
+            def work_in_one_slot() -> None:
+                fire(only_inputs, only_outputs)
+                if only_outputs.assigned:
+                    send(only_outputs)
+
+            return work_in_one_slot
+
+        def work() -> None:
+            self.phase = phase = (self.phase + 1) % phases
+            now = inputs[phase]
+            for name, edge, port in arriving:
+                now[name] = arrived(edge, port)
+            fire(now, outputs[phase])
+            if outputs[phase].assigned:
+                send(outputs[phase])
+
+        return work
+
+    def arrived(self, edge: Edge, port: Input[Any]) -> Any:
+        """What came through `edge` in this tag, where that is no declared array."""
+        if edge.shape is EdgeShape.GATHER:
+            return port.values
+        if edge.shape is EdgeShape.SCATTER:
+            return item_of(port.value, self.index, self.node.members, str(edge.source))
+        return port.value
+
+    def prime(self) -> None:
+        """Give the initial values of delayed outputs, as if a round before the first had."""
+        if not hasattr(self, "initials"):
+            delayed = {e.source.name for e in self.graph.edges if e.delay and e.source.task == self.node.path}
+            self.initials = {name: self.task.initial(name) for name in sorted(delayed)}
+        self.phase = (self.phase + 1) % self.phases
+        outputs = self.outputs[self.phase]
+        for name, value in self.initials.items():
+            if value is not None or self.node.output(name).array is not None:
+                outputs[name] = value
+        self.send(outputs)
+        self.priming -= 1
+        if self.priming == 0:
+            self.step = self.work
+
+    def send(self, outputs: Outputs) -> None:
+        """Hand on what the task assigned."""
+        for name, value in outputs.assigned.items():
+            spec = self.node.output(name).array
+            if spec is None:
+                self.senders[name].set(value)
+            else:
+                np.copyto(outputs[name], accept_array(value, spec, f"{self.node.path}.{name}"))
+        outputs.assigned.clear()
+
+    def tallies(self) -> Mapping[str, Any]:
+        """The task's tallies, asked for between rounds."""
+        return self.task.tallies()
+
+    def received(self) -> Mapping[str, Any]:
+        """What the task received in the last round."""
+        return self.inputs[self.phase]
+
+    def declare(self, name: str, port: Any) -> Any:
+        """Declare a port whose name only the graph knows; gives the one bound to this reactor."""
+        setattr(self, name, port)
+        return getattr(self, name)
+
+
+class GraphReactor(Reactor):
+    """A whole graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        """Make a reactor of every task, and a connection of every edge."""
+        for node in graph.tasks:
+            make = partial(TaskReactor, graph, node)
+            setattr(self, node.path, make(0) if node.width is None else bank(node.width, make))
+        for edge in graph.edges:
+            self.connect(
+                self.ports(edge.source.task, f"out_{edge.source.name}"),
+                self.ports(edge.target.task, f"in_{edge.target.name}"),
+                after_ns=edge.delay * ROUND_NS or None,
+                broadcast=edge.shape in {EdgeShape.BROADCAST, EdgeShape.SCATTER},
+            )
+
+    def ports(self, path: str, name: str) -> PortBank:
+        """The port `name` of a task, or of all members of a bank."""
+        home = self.__dict__[path]
+        return PortBank([getattr(home, name)]) if isinstance(home, Reactor) else home.port(name)
+
+
+def _longest_delay(graph: Graph) -> int:
+    return max((edge.delay for edge in graph.edges), default=0)
+
+
+def _items(edge: Edge, views: list[Any] | None, index: int) -> list[Any] | None:
+    """What member `index` sees of the slots behind `edge`: of a scatter its own item."""
+    if views is None or edge.shape is not EdgeShape.SCATTER:
+        return views
+    return [view[index, ...] for view in views]
+
+
+class ReactorSession:
+    """A graph as a reactor program that has been started, and has built its tasks."""
+
+    def __init__(self, graph: Graph, program: Program) -> None:
+        """Start `program`, made of a `GraphReactor` of `graph`."""
+        self._graph = graph
+        self._program = program
+        self._primed = False
+        self._open = True
+        program.start()
+        try:
+            self._run(1)
+        except BaseException:
+            self.close()
+            raise
+
+    def advance(self, rounds: int) -> NDArray[np.int64]:
+        """Run `rounds` rounds; their durations in nanoseconds."""
+        begin_ns = perf_counter_ns()
+        if not self._primed:
+            self._primed = True
+            self._run(_longest_delay(self._graph))
+        return np.diff(self._run(rounds), prepend=begin_ns)
+
+    def received(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the observed tasks received in the last round."""
+        return {node.path: self._program.ask(node.path, "received") for node in self._graph.tasks if node.observed}
+
+    def tallies(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Of every task its tallies."""
+        return {
+            node.path: [self._program.ask(member_name(node, index), "tallies") for index in range(node.members)]
+            for node in self._graph.tasks
+        }
+
+    def close(self) -> None:
+        """Close every task, and end the workers."""
+        if self._open:
+            self._open = False
+            self._program.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, tags: int) -> NDArray[np.int64]:
+        """Run `tags` tags; when each ended. A failure is told in terms of tasks and rounds."""
+        try:
+            return self._program.advance(tags)
+        except ReactionFailed as error:
+            number = error.tag_number - 1 - _longest_delay(self._graph)
+            raise task_failure(error.reactor, number, error) from error
+        except ReactorError as error:
+            raise RuntimeFailure(str(error)) from error
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the reactor program runs."""
+
+    executor: Annotated[
+        Literal["processes", "inline"],
+        msgspec.Meta(description="processes: reactors spread over worker processes; inline: all in the calling thread"),
+    ] = "processes"
+    workers: Annotated[
+        int,
+        msgspec.Meta(
+            description="processes that run reactors, the calling one counted; 0: one for each processor", ge=0
+        ),
+    ] = 0
+
+
+def _open(graph: Graph, options: Options, _scratch: Path) -> ReactorSession:
+    program = Program(partial(GraphReactor, graph), executor=options.executor, workers=options.workers or None)
+    return ReactorSession(graph, program)
+
+
+def _notice(_options: Options) -> str | None:
+    if native_available():
+        return None
+    return "The native part was not built (no C compiler was found): workers wait on semaphores, which is slower."
+
+
+RUNTIME = Runtime(
+    name="reactor",
+    summary="Reactors in worker processes: declared edges in shared memory, no locks, no message per actor.",
+    options=Options,
+    open=_open,
+    notice=_notice,
+)

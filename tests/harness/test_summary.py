@@ -1,0 +1,275 @@
+"""What a row promises: which records count, what is compared with what, and what makes a result invalid."""
+
+import math
+
+import pytest
+
+from harness.errors import ExitStatus
+from harness.records import Record
+from harness.summary import COLUMNS, exit_status, finding, flat, summarise
+
+CARTPOLE = {"env_id": "CartPole-v1", "envs": 15, "fragment": 1}
+
+
+def record(runtime, rate, block=0, **changes):
+    """An invocation that did 100 rounds of 15 steps at `rate` steps a second."""
+    fields = {
+        "workload": "simulation",
+        "parameters": CARTPOLE,
+        "runtime": runtime,
+        "options": {},
+        "seed": block,
+        "block": block,
+        "outcome": "ok",
+        "digest": f"digest-{block}",
+        "unit": "environment step",
+        "units_per_round": 15,
+        "warmup_rounds": 50,
+        "rounds": 50,
+        "measured_rounds": 100,
+        "measured_s": 1500 / rate,
+    }
+    return Record(**(fields | changes))
+
+
+def rows_of(records, **arguments):
+    return {row.runtime: row for row in summarise(records, **arguments)}
+
+
+def test_columns_that_others_rely_on_come_first_and_in_order():
+    promised = (
+        "workload,parameters,runtime,options,outcome,invocations,units_per_s,units_per_s_low,units_per_s_high,"
+        "speedup_over_sequential,speedup_over_sequential_low,speedup_over_sequential_high,"
+        "speedup_over_ray,speedup_over_ray_low,speedup_over_ray_high,"
+        "speedup_over_best_ray,speedup_over_best_ray_low,speedup_over_best_ray_high,"
+        "startup_s,pss_bytes,resets,emulator_frames"
+    )
+    assert ",".join(COLUMNS).startswith(promised + ",")
+
+
+def test_a_row_has_every_column():
+    (row,) = summarise([record("sequential", 1000)])
+    assert tuple(flat(row)) == COLUMNS
+
+
+def test_parameters_and_options_are_compact_json_with_sorted_keys():
+    (row,) = summarise(
+        [record("reactor", 1000, parameters={"envs": 2, "actions": "local"}, options={"b": 1, "a": None})]
+    )
+    assert flat(row)["parameters"] == '{"actions":"local","envs":2}'
+    assert flat(row)["options"] == '{"a":null,"b":1}'
+
+
+def test_throughput_is_units_over_summed_time():
+    (row,) = summarise([record("reactor", 1000, 0), record("reactor", 3000, 1)])
+    assert row.units_per_s.point == pytest.approx(3000 / (1.5 + 0.5))
+    assert (row.units_per_s.low, row.units_per_s.high) == pytest.approx((1000, 3000))
+
+
+def test_speedups_pair_invocations_of_the_same_block():
+    # Each block is three times as fast as the one before on both sides: the paired ratio is 2 throughout.
+    records = [record(name, rate * 3**b, b) for b in range(3) for name, rate in (("sequential", 100), ("reactor", 200))]
+    speedup = rows_of(records)["reactor"].over_sequential
+    assert (speedup.point, speedup.low, speedup.high, speedup.n) == pytest.approx((2, 2, 2, 3))
+
+
+def test_blocks_with_different_seeds_are_no_pair():
+    rows = rows_of([record("sequential", 100), record("reactor", 200, seed=7)])
+    assert rows["reactor"].over_sequential is None
+
+
+def test_fewer_than_six_pairs_are_called_a_range():
+    records = [record(name, 100 + b, b) for b in range(5) for name in ("sequential", "reactor")]
+    row = rows_of(records)["reactor"]
+    assert (row.over_sequential.kind, row.units_per_s.kind) == ("range", "range")
+    assert flat(row)["interval"] == "range"
+
+
+def test_six_pairs_have_a_95_percent_interval():
+    records = [record(name, 100 + b, b) for b in range(6) for name in ("sequential", "reactor")]
+    assert rows_of(records)["reactor"].over_sequential.kind == "95 % interval"
+
+
+def test_a_reference_is_1_over_itself():
+    row = rows_of([record("sequential", 123.4, b) for b in range(3)])["sequential"]
+    assert (row.over_sequential.point, row.over_sequential.low, row.over_sequential.high) == (1, 1, 1)
+
+
+def test_best_ray_is_the_fastest_valid_runtime_whose_name_begins_with_ray():
+    rates = {"sequential": 100, "ray": 1, "ray-packed": 10, "ray-compiled": 50, "reactor": 200}
+    records = [record(name, rate) for name, rate in rates.items()]
+    rows = rows_of(records)
+    assert rows["reactor"].best_ray == ("ray-compiled", "{}")
+    assert rows["reactor"].over_best_ray.point == pytest.approx(4)
+    assert rows["reactor"].over_ray.point == pytest.approx(200)
+
+    records[3] = record("ray-compiled", 50, digest="other")
+    assert rows_of(records)["reactor"].best_ray == ("ray-packed", "{}")
+
+
+def test_cells_with_other_parameters_are_not_compared():
+    rows = summarise([record("sequential", 100), record("reactor", 200, parameters=CARTPOLE | {"fragment": 128})])
+    assert [row.over_sequential is None for row in rows] == [False, True]
+
+
+def test_the_last_record_of_a_block_counts():
+    records = [record("reactor", 1, outcome="failed", digest=None), record("reactor", 100)]
+    (row,) = summarise(records)
+    assert (row.outcome, row.invocations, row.units_per_s.point) == ("ok", 1, pytest.approx(100))
+
+
+def test_a_digest_unlike_the_sequential_one_makes_the_row_invalid_without_speedups():
+    records = [record(name, 100, b) for b in range(3) for name in ("sequential", "ray", "reactor")]
+    records[-1] = record("reactor", 100, 2, digest="other")
+    rows = rows_of(records)
+    assert rows["reactor"].outcome == "invalid"
+    assert rows["reactor"].units_per_s is not None
+    assert set(rows["reactor"].speedups.values()) == {None}
+    assert "seed 2" in rows["reactor"].reasons[0]
+    assert rows["ray"].outcome == "ok"
+    assert exit_status(list(rows.values())) is ExitStatus.FAILED_OR_INVALID
+
+
+def test_a_missing_digest_does_not_pass_for_a_right_one():
+    rows = rows_of([record("sequential", 100), record("reactor", 200, digest=None)])
+    assert rows["reactor"].outcome == "invalid"
+
+
+def test_without_a_sequential_result_digests_at_odds_invalidate_all():
+    rows = rows_of([record("ray", 100), record("ray-packed", 100), record("reactor", 200, digest="other")])
+    assert {row.outcome for row in rows.values()} == {"invalid"}
+    assert "no sequential result" in rows["ray"].reasons[0]
+
+
+def test_without_a_sequential_result_digests_that_agree_are_valid_and_noted():
+    rows = rows_of([record("ray", 100), record("reactor", 200)])
+    assert rows["reactor"].over_ray.point == pytest.approx(2)
+    assert "No sequential result" in rows["reactor"].cell_notes[0]
+
+
+def test_a_seed_that_only_other_runtimes_have_is_judged_by_their_agreement():
+    records = [
+        record("sequential", 100),
+        record("sequential", 100, 1, outcome="failed", digest=None),
+        *(record(name, 100, b) for b in range(2) for name in ("ray", "reactor")),
+    ]
+    rows = rows_of(records)
+    assert (rows["ray"].outcome, rows["reactor"].outcome) == ("ok", "ok")
+    assert "seed 1" in rows["ray"].cell_notes[0]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "row_outcome", "status"),
+    [
+        (["ok", "failed", "timeout"], "failed", ExitStatus.FAILED_OR_INVALID),
+        (["ok", "timeout", "skipped"], "timeout", ExitStatus.TIMED_OUT),
+        (["skipped", "skipped"], "skipped", ExitStatus.NOTHING_MEASURED),
+        (["skipped", "ok"], "ok", ExitStatus.OK),
+    ],
+)
+def test_the_worst_invocation_decides_outcome_and_status(outcomes, row_outcome, status):
+    (row,) = rows = summarise([record("reactor", 100, b, outcome=outcome) for b, outcome in enumerate(outcomes)])
+    assert (row.outcome, exit_status(rows)) == (row_outcome, status)
+
+
+def test_no_rows_mean_that_nothing_was_measured():
+    assert exit_status([]) is ExitStatus.NOTHING_MEASURED
+
+
+def test_a_failure_anywhere_outranks_a_timeout():
+    rows = summarise([record("ray", 1, outcome="timeout"), record("reactor", 1, outcome="failed")])
+    assert exit_status(rows) is ExitStatus.FAILED_OR_INVALID
+
+
+def test_a_failed_row_shows_what_it_measured_but_no_speedup():
+    records = [record(name, 100, b) for b in range(3) for name in ("sequential", "ray")]
+    records[3] = record("ray", 1, 1, outcome="failed", reason="Actor died:\n  killed", log="logs/7.log")
+    rows = rows_of(records)
+    assert (rows["ray"].invocations, rows["ray"].measured) == (3, 2)
+    assert rows["ray"].units_per_s.point == pytest.approx(100)
+    assert set(rows["ray"].speedups.values()) == {None}
+    assert rows["ray"].reasons == ("failed in 1 of 3 invocations: Actor died: killed (log: logs/7.log)",)
+    assert rows["sequential"].over_ray is None
+
+
+def test_startup_and_memory_are_medians_and_counts_are_sums_over_ok_invocations():
+    figures = [(1.0, 10, 1, 4), (9.0, 30, 2, 8), (2.0, 20, 3, 12)]
+    records = [
+        record("reactor", 100, b, startup_s=s, pss_bytes=p, resets=r, emulator_frames=f)
+        for b, (s, p, r, f) in enumerate(figures)
+    ]
+    records.append(record("reactor", 100, 3, outcome="failed", startup_s=99.0, resets=99))
+    (row,) = summarise(records)
+    assert (row.startup_s, row.pss_bytes, row.resets, row.emulator_frames) == (2.0, 20, 6, 24)
+
+
+def test_rounds_that_earn_back_a_longer_startup():
+    # 0.1 s against 0.05 s a round: 1 s more of start-up is earned back after 20 rounds.
+    rows = rows_of([record("sequential", 150, startup_s=1.0), record("reactor", 300, startup_s=2.0)])
+    assert rows["reactor"].startup_earned_back_rounds == 20
+    assert rows["sequential"].startup_earned_back_rounds is None
+
+
+def test_a_slower_runtime_never_earns_its_startup_back():
+    rows = rows_of([record("sequential", 300, startup_s=1.0), record("ray", 150, startup_s=2.0)])
+    assert rows["ray"].startup_earned_back_rounds is None
+
+
+def test_of_several_rays_the_one_with_default_options_is_the_reference():
+    records = [record("ray", 10, options={"x": 1}), record("ray", 50, options={"x": 0}), record("reactor", 100)]
+    assert rows_of(records, defaults=lambda _: {"x": 0})["reactor"].over_ray.point == pytest.approx(2)
+    assert rows_of(records, defaults=lambda _: None)["reactor"].over_ray.point == pytest.approx(10)
+
+
+def test_options_make_rows_of_their_own():
+    rows = summarise([record("reactor", 100, options={"workers": n}) for n in (1, 2)])
+    assert [row.options["workers"] for row in rows] == [1, 2]
+
+
+def test_durations_stand_in_for_sums_that_a_record_lacks():
+    (row,) = summarise(
+        [record("reactor", 1, measured_rounds=0, measured_s=0.0, rounds_s=[0.1, 0.2], rounds_per_value=5)]
+    )
+    assert row.units_per_s.point == pytest.approx(10 * 15 / 1.5)
+
+
+@pytest.mark.parametrize("oddity", [{"measured_s": 0.0, "measured_rounds": 0}, {"units_per_round": None}])
+def test_an_ok_record_that_measured_nothing_is_said_and_does_no_harm(oddity):
+    rows = rows_of([record("sequential", 100), record("reactor", 100, **oddity)])
+    assert rows["reactor"].units_per_s is None
+    assert rows["reactor"].reasons == ("1 invocation ended well but recorded no measured round",)
+    assert rows["sequential"].over_sequential.point == 1
+
+
+def test_rows_keep_the_order_in_which_runtimes_first_appear():
+    order = ["sequential", "ray", "reactor"]
+    records = [record(name, 1, b) for b in range(2) for name in (order if b == 0 else reversed(order))]
+    assert [row.runtime for row in summarise(records)] == order
+
+
+def test_the_finding_names_the_only_cell():
+    rows = summarise([record("sequential", 100), record("ray", 10), record("reactor", 172)])
+    assert finding(rows) == "reactor is 1.7x the plain loop and 17x the best Ray on CartPole-v1 x 15"
+
+
+def test_the_finding_spans_several_cells_and_hides_no_loss():
+    other = {"parameters": CARTPOLE | {"envs": 1}}
+    records = [record("sequential", 100), record("reactor", 200)]
+    records += [record("sequential", 100, **other), record("reactor", 34, **other)]
+    assert finding(summarise(records)) == "reactor is 0.34x to 2.0x the plain loop across 2 cells"
+
+
+def test_an_invalid_result_is_no_finding():
+    rows = summarise([record("sequential", 100), record("reactor", 999, digest="other")])
+    assert finding(rows) == "No speedup can be shown"
+
+
+def test_intervals_of_a_steady_machine_are_narrow_and_of_a_noisy_one_wide():
+    def width(noise):
+        rates = [1 + noise * math.sin(5 * b) for b in range(8)]
+        records = [record("sequential", 100, b) for b in range(8)]
+        records += [record("reactor", 200 * rate, b) for b, rate in enumerate(rates)]
+        estimate = rows_of(records)["reactor"].over_sequential
+        return estimate.high / estimate.low
+
+    assert width(0.01) < 1.03 < width(0.2)

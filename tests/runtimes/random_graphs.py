@@ -1,0 +1,149 @@
+"""Random dataflow graphs whose every value depends on everything that came before.
+
+A `Plan` describes a graph; hypothesis draws it. Its tasks mix what they receive into a checksum, so a
+value that is late, stale, torn, out of order or missing changes all that follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from workloads.dataflow import (
+    ArraySpec,
+    EdgeShape,
+    Graph,
+    GraphBuilder,
+    Input,
+    Inputs,
+    Output,
+    Outputs,
+    Task,
+    TaskContext,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Nodes with their widths, and edges (source, target, delay, declared array, retain, scattered)."""
+
+    widths: tuple[int | None, ...]
+    edges: tuple[tuple[int, int, int, bool, int, bool], ...]
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """A graph of two to five nodes; undelayed edges run forwards, delayed ones anywhere."""
+    count = draw(st.integers(2, 5))
+    bank_width = draw(st.integers(1, 5))
+    widths = tuple(draw(st.sampled_from([None, bank_width])) for _ in range(count))
+    edges = []
+    for _ in range(draw(st.integers(1, 7))):
+        source, target = draw(st.integers(0, count - 1)), draw(st.integers(0, count - 1))
+        delay = draw(st.integers(0, 2)) if source < target else draw(st.integers(1, 2))
+        edges.append((source, target, delay, draw(st.booleans()), draw(st.integers(0, 1)), draw(st.booleans())))
+    return Plan(widths, tuple(edges))
+
+
+def _shape_of(source: int | None, target: int | None, scattered: bool) -> EdgeShape:
+    if (source is None) == (target is None):
+        return EdgeShape.ONE_TO_ONE
+    if target is None:
+        return EdgeShape.GATHER
+    return EdgeShape.SCATTER if scattered else EdgeShape.BROADCAST
+
+
+def graph_of(plan: Plan, seed: int) -> Graph:
+    """The graph that `plan` describes; every single task is observed."""
+    builder = GraphBuilder(workload="random", parameters={}, seed=seed, unit="mix", units_per_round=1)
+    shapes = [_shape_of(plan.widths[s], plan.widths[t], scattered) for s, t, _, _, _, scattered in plan.edges]
+    nodes = []
+    for number, width in enumerate(plan.widths):
+        outputs, kinds = [], {}
+        for at, (source, target, _, declared, _, _) in enumerate(plan.edges):
+            if source == number:
+                items = (plan.widths[target],) if shapes[at] is EdgeShape.SCATTER else ()
+                outputs.append(Output(f"o{at}", ArraySpec((*items, 3), "float64") if declared else None))
+                kinds[f"o{at}"] = (declared, items[0] if items else 0)
+        inputs = [Input(f"i{at}", edge[4]) for at, edge in enumerate(plan.edges) if edge[1] == number]
+        factory = partial(Mixer, kinds=kinds, retain={port.name: port.retain for port in inputs})
+        if width is None:
+            nodes.append(builder.task(f"n{number}", factory, inputs=inputs, outputs=outputs, observed=True))
+        else:
+            nodes.append(builder.bank(f"n{number}", width, factory, inputs=inputs, outputs=outputs))
+    join = {
+        EdgeShape.ONE_TO_ONE: builder.connect,
+        EdgeShape.BROADCAST: builder.broadcast,
+        EdgeShape.SCATTER: builder.scatter,
+        EdgeShape.GATHER: builder.gather,
+    }
+    for at, (source, target, delay, _, _, _) in enumerate(plan.edges):
+        join[shapes[at]](nodes[source][f"o{at}"], nodes[target][f"i{at}"], delay=delay)
+    return builder.build()
+
+
+def _total(value: Any) -> float:
+    """A number that depends on every part of `value` and on their order."""
+    if value is None:
+        return 0.25
+    if isinstance(value, np.ndarray) and value.ndim <= 1:
+        return float(np.dot(np.atleast_1d(value), np.arange(1, value.size + 1)))
+    if isinstance(value, float | int):
+        return float(value)
+    return float(sum((place + 1) * _total(item) for place, item in enumerate(value)))
+
+
+class Mixer(Task):
+    """Mixes what it receives into a checksum, and gives what depends on it."""
+
+    def __init__(self, context: TaskContext, kinds: dict[str, tuple[bool, int]], retain: dict[str, int]) -> None:
+        self.kinds = kinds
+        self.retain = retain
+        self.rng = context.rng("mix")
+        self.checksum = float(context.index)
+        self.rounds = 0
+        self.own = np.zeros(3)
+        self.kept: dict[str, list[tuple[Any, float]]] = {port: [] for port in retain}
+        self.broken = 0
+
+    def initial(self, port: str) -> Any:
+        declared, items = self.kinds[port]
+        if declared:
+            return np.full((items, 3) if items else (3,), self.checksum + 1)
+        return [self.checksum] * items if items else None
+
+    def fire(self, inputs: Inputs, outputs: Outputs) -> None:
+        self.rounds += 1
+        for port in sorted(inputs):
+            self._check_kept(port)
+            value = inputs[port]
+            self.checksum = (self.checksum * 1.0625 + _total(value) + 0.125) % 1024.0
+            self.kept[port].append((value, _total(value)))
+        for port in sorted(self.kinds):
+            self._give(port, outputs, inputs)
+
+    def _check_kept(self, port: str) -> None:
+        """What was received up to `retain` rounds ago must be as it was."""
+        self.kept[port] = self.kept[port][-self.retain[port] :] if self.retain[port] else []
+        self.broken += sum(_total(value) != total for value, total in self.kept[port])
+
+    def _give(self, port: str, outputs: Outputs, inputs: Inputs) -> None:
+        declared, items = self.kinds[port]
+        draw = float(self.rng.integers(0, 8))
+        if declared and (items or draw < 4):
+            outputs[port][...] = self.checksum + np.arange(3)
+        elif declared:
+            # An array that the task holds and goes on changing.
+            self.own[:] = self.checksum + draw
+            outputs[port] = self.own
+        elif items:
+            outputs[port] = [self.checksum + item for item in range(items)]
+        elif draw < 5:
+            outputs[port] = {"a": self.checksum}["a"] if draw < 3 else [self.checksum, np.full(2, draw)]
+
+    def tallies(self) -> dict[str, Any]:
+        return {"checksum": self.checksum, "rounds": self.rounds, "broken": self.broken}

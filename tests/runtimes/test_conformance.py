@@ -1,0 +1,56 @@
+"""Every runtime that needs no cluster gives what the plain loop gives, on random graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.runtimes.random_graphs import Plan, graph_of, plans
+
+from runtimes.reactor_adapter import GraphReactor, ReactorSession
+from runtimes.reactor import Program
+from runtimes.sequential import SequentialSession
+from workloads.dataflow import Digest, Graph, Session
+
+ROUNDS = 7
+
+
+def trace_of(session: Session, graph: Graph) -> list[str]:
+    """A digest of every round, and of the tallies at the end."""
+    digests = []
+    with session:
+        for rounds in (1, 1, 2, ROUNDS - 4):
+            assert session.advance(rounds).shape == (rounds,)
+            digest = Digest()
+            digest.add_received(graph, session.received())
+            digests.append(digest.hexdigest())
+        tallies = session.tallies()
+        digest = Digest()
+        digest.add(tallies)
+        digests.append(digest.hexdigest())
+        assert all(member["broken"] == 0 for members in tallies.values() for member in members)
+        assert all(member["rounds"] == ROUNDS for members in tallies.values() for member in members)
+    return digests
+
+
+def reactor(graph: Graph, **how: Any) -> ReactorSession:
+    return ReactorSession(graph, Program(GraphReactor(graph), **how))
+
+
+@given(plan=plans(), seed=st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_inline_reactors_give_what_the_loop_gives(plan: Plan, seed: int) -> None:
+    graph = graph_of(plan, seed)
+    assert trace_of(reactor(graph), graph) == trace_of(SequentialSession(graph), graph)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+@given(plan=plans(), seed=st.integers(0, 3))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_reactors_in_processes_give_what_the_loop_gives(workers: int, plan: Plan, seed: int) -> None:
+    graph = graph_of(plan, seed)
+    parallel = reactor(graph, executor="processes", workers=workers, start_method="fork")
+    assert trace_of(parallel, graph) == trace_of(SequentialSession(graph), graph)

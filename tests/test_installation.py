@@ -1,0 +1,140 @@
+"""The wheel: what is in it, and that it works where nothing else of this project is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+# What a build reads; everything else in a working tree (environments, caches, runs) stays behind.
+BUILT_FROM = ("harness", "runtimes", "workloads", "results/reference", "pyproject.toml", "README.md", "LICENSE")
+LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
+NATIVE = "runtimes/reactor/_native" + sysconfig.get_config_var("EXT_SUFFIX")
+
+HEADER = Path(sysconfig.get_path("include"), "Python.h")
+CAN_COMPILE = any(map(shutil.which, ("cc", "gcc", "clang"))) and HEADER.is_file()
+
+
+def run(*command: str | Path, cwd: Path, **variables: str) -> str:
+    """The standard output of `command`, run in `cwd` with `variables` added to the environment."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE"))}
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=inherited | variables, check=False, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def build_wheel(repository: Path, folder: Path, **variables: str) -> Path:
+    """A wheel built from a copy of the sources, so that the working tree stays as it is."""
+    tree = folder / "tree"
+    for name in BUILT_FROM:
+        source, target = repository / name, tree / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=LEFT_BEHIND)
+        else:
+            shutil.copy2(source, target)
+    command = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", tree)
+    run(*command, cwd=folder, **variables)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    return wheel
+
+
+def names_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+@pytest.fixture(scope="module")
+def wheel(repository, tmp_path_factory):
+    return build_wheel(repository, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A clean environment that holds the wheel; its dependencies are those of the outer environment.
+
+    They come in as a folder of the path whose own .pth files are not read, and so without an editable
+    installation of this project.
+    """
+    folder = tmp_path_factory.mktemp("environment").resolve()
+    venv.create(folder, with_pip=False, symlinks=True)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", folder / "bin" / "python")
+    run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    (site_packages / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    return folder
+
+
+def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
+    top = {name.split("/")[0] for name in names_in(wheel)}
+
+    assert {name for name in top if not name.endswith(".dist-info")} == {"harness", "runtimes", "workloads"}
+
+
+@pytest.mark.parametrize("package", ["harness", "runtimes", "workloads"])
+def test_the_wheel_holds_every_module_of_the_tree(repository, wheel, package):
+    in_tree = {path.relative_to(repository).as_posix() for path in (repository / package).rglob("*.py*")}
+    in_tree = {name for name in in_tree if "__pycache__" not in name}
+
+    assert f"{package}/py.typed" in names_in(wheel)
+    assert in_tree - names_in(wheel) == set()
+
+
+def test_the_wheel_holds_the_suites(repository, wheel):
+    suites = {f"harness/suites/{path.name}" for path in (repository / "harness/suites").glob("*.toml")}
+
+    assert "harness/suites/quick.toml" in suites
+    assert suites - names_in(wheel) == set()
+
+
+def test_the_wheel_holds_the_published_figures(repository, wheel):
+    figures = {f"harness/reference/{path.name}" for path in (repository / "results/reference").glob("*.toml")}
+
+    assert "harness/reference/spaa2024.toml" in figures
+    assert figures - names_in(wheel) == set()
+
+
+@pytest.mark.skipif(not CAN_COMPILE, reason="there is no C compiler, or Python's headers are missing")
+def test_the_wheel_holds_the_native_part(wheel):
+    assert NATIVE in names_in(wheel)
+
+
+def test_a_wheel_is_built_without_a_compiler_and_lacks_the_native_part_only(repository, wheel, tmp_path):
+    without = build_wheel(repository, tmp_path, CC="/no/such/compiler")
+
+    assert NATIVE not in names_in(without)
+    assert names_in(wheel) - names_in(without) <= {NATIVE}
+
+
+def test_the_installed_package_is_the_one_of_the_wheel(installed, tmp_path):
+    where = run(installed / "bin" / "python", "-c", "import harness, runtimes; print(harness.__file__)", cwd=tmp_path)
+
+    assert Path(where.strip()).is_relative_to(installed)
+
+
+def test_the_installed_package_finds_its_published_figures(installed, tmp_path):
+    program = "from importlib.resources import files; print((files('harness.reference') / 'spaa2024.toml').read_text())"
+
+    figures = tomllib.loads(run(installed / "bin" / "python", "-c", program, cwd=tmp_path))
+
+    assert figures["headline"]["gym_throughput_ratio"] == 1.21
+
+
+def test_the_installed_command_lists_the_built_in_runtimes_and_workloads(repository, installed, tmp_path):
+    groups = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    names = {name for group in groups.values() for name in group}
+
+    listing = run(installed / "bin" / "reactorbench", "list", cwd=tmp_path, COLUMNS="200")
+
+    assert names - set(re.findall(r"[\w-]+", listing)) == set()
