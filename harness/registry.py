@@ -39,7 +39,7 @@ class Plugins(Generic[Kind]):
     def __init__(self, group: str, kind: type[Kind]) -> None:
         """Look up the names in `group`; nothing is imported yet."""
         self._noun = kind.__name__.lower()
-        self._kind = kind
+        self._kind: type[Kind] = kind
         self._entries: dict[str, list[EntryPoint]] = {}
         for entry in importlib.metadata.entry_points(group=group):
             self._entries.setdefault(entry.name, []).append(entry)

@@ -284,7 +284,7 @@ def _ratio(estimate: Estimate | None) -> _Entry:
 def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
     """What stands below the table of a cell: what the numbers are, what went wrong, what was not checked."""
     notes = [_what_they_are(cell, labels)]
-    notes += [f"{labels.runtime(row)}: {reason}." for row in cell for reason in row.reasons]
+    notes += [f"{labels.runtime(row)}: {reason.removesuffix('.')}." for row in cell for reason in row.reasons]
     notes += dict.fromkeys(note for row in cell for note in row.cell_notes)
     return notes
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from harness.errors import ExitStatus
+from harness.errors import ExitStatus, UsageError
 from harness.statistics import Estimate, rate_estimate, ratio_estimate
 from harness.validity import Validity, check_digests
 from harness.wording import Labels, compact_json, in_ratio, plural
@@ -93,11 +92,15 @@ class SummaryRow:
 
 
 def default_options(runtime: str) -> Mapping[str, Any] | None:
-    """The defaults of an installed runtime's options, or None where it is not installed here."""
-    for entry in entry_points(group="reactorbench.runtimes", name=runtime):
-        defaults: dict[str, Any] = msgspec.to_builtins(entry.load().options())
-        return defaults
-    return None
+    """The defaults of an installed runtime's options, or None where it is not, or not soundly, installed here."""
+    from harness.registry import runtimes
+
+    try:
+        options = runtimes().get(runtime).options
+    except UsageError:
+        return None
+    defaults: dict[str, Any] = msgspec.to_builtins(options())
+    return defaults
 
 
 def summarise(

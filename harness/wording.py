@@ -180,6 +180,7 @@ def _setting(name: str, value: Any) -> str:
 def _value(name: str, value: Any) -> str:
     if isinstance(value, str) and value:
         return value
-    if "bytes" in name and isinstance(value, int) and not isinstance(value, bool) and float(f"{value:.3g}") == value:
-        return in_bytes(value).replace(".00", "").replace(".0 ", " ")
+    if "bytes" in name and isinstance(value, int) and not isinstance(value, bool):
+        lossless = float(f"{value:.3g}") == value
+        return in_bytes(value).replace(".00", "").replace(".0 ", " ") if lossless else f"{value:,} B"
     return compact_json(value)

@@ -6,6 +6,7 @@ Ray is imported when a cluster starts, after its settings stand in the environme
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import secrets
@@ -44,6 +45,8 @@ _SOCKET_BELOW_TEMP = "/session_2026-11-21_09-28-01_066797_4194304/sockets/plasma
 """The longest path that Ray makes for a socket below its temporary folder."""
 _END_S = 5.0
 """How long Ray's processes may take to end by themselves."""
+_SERVICES = ("raylet", "gcs_server")
+"""Without one of these nothing works."""
 _SEMAPHORE = re.compile(r"sem\.(?:hdr|obj)(\d+)")
 """Named semaphores of Ray's mutable objects carry the pid of their maker."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps named semaphores, not a temporary file
@@ -63,6 +66,7 @@ class RayCluster:
         _check_socket_path(scratch)
         self.scratch = scratch
         self._processes: set[psutil.Process] = set()
+        self._services: dict[str, psutil.Process] = {}
         self._others = set(psutil.Process().children(recursive=True))
         self._environment = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
         self._handler = signal.getsignal(signal.SIGTERM)
@@ -83,12 +87,16 @@ class RayCluster:
                 self._processes.update(process.children(recursive=True))
         self._processes -= self._others
 
-    def check_store(self) -> None:
-        """Nothing, as long as every object fits into shared memory.
+    def check(self) -> None:
+        """Nothing, as long as Ray's own processes live and every object fits into shared memory.
 
         Raises:
-            RuntimeFailure: if Ray has begun to write objects to disk; what it measures is the disk then.
+            RuntimeFailure: if one of them has died, which Ray itself notices after 15 s, or if Ray has begun to
+                write objects to disk: what it measures is the disk then.
         """
+        for name, process in self._services.items():
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                raise RuntimeFailure(f"Ray's process '{name}' (pid {process.pid}) has died.")
         spilled = next(self.scratch.glob("session_*/ray_spilled_objects*/*"), None)
         if spilled is not None:
             raise RuntimeFailure(
@@ -138,6 +146,8 @@ class RayCluster:
             _temp_dir=str(self.scratch),
         )
         self.note_processes()
+        mine = set(psutil.Process().children()) - self._others
+        self._services = {process.name(): process for process in mine if process.name() in _SERVICES}
 
     def _restore(self) -> None:
         """Undo what Ray and its settings changed in this process."""
@@ -193,10 +203,11 @@ def _set_environment(private: Mapping[str, str]) -> None:
 
 def _read_settings_again() -> None:
     """Have Ray's library read its settings from the environment, in case a cluster before this one had others."""
-    from ray import _raylet
-
-    _raylet.Config.initialize("")
-    _raylet.AuthenticationTokenLoader.instance().reset_cache()
+    library: Any = importlib.import_module("ray._raylet")
+    # Versions without these names have no such cache.
+    with contextlib.suppress(AttributeError):
+        library.Config.initialize("")
+        library.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _check_socket_path(scratch: Path) -> None:

@@ -173,7 +173,7 @@ class RaySession:
             for _ in range(rounds):
                 self._fire_round()
                 stamps.append(perf_counter_ns())
-            self._cluster.check_store()
+            self._cluster.check()
         except BaseException:
             self._failed = True
             raise
@@ -247,7 +247,8 @@ class RaySession:
                 self._fetch()
             if step.at_home:
                 self._home.fire(step.number, number, [ring.at(number - delay) for ring, delay in step.coming])
-        self._fetch()
+        if self._pending:
+            self._fetch()
         self._round += 1
 
     def _fetch(self) -> None:
@@ -351,7 +352,7 @@ class RaySession:
             self._cluster.note_processes()
 
     def _start_failure_of(self, error: BaseException) -> RuntimeFailure:
-        name = self._name_of(error) if hasattr(error, "actor_id") else "?"
+        name = self._name_of(error) if hasattr(error, "actor_id") else "of this graph"
         return RuntimeFailure(f"Ray actor '{name}' did not start: {error}")
 
     def _close_tasks(self) -> Exception | None:

@@ -111,10 +111,9 @@ def spaces_of(env_id: str, observation: str) -> EnvironmentSpaces:
     Raises:
         ValueError: for an unknown id, or an environment that cannot be made here.
     """
+    _ = _registered(env_id)
     try:
         env = make_environment(env_id, observation)
-    except ValueError:
-        raise
     except Exception as error:  # each environment has failures of its own; the user needs the reason, whatever it is
         reason = " ".join(str(error).split()).rstrip(".")
         raise ValueError(

@@ -142,10 +142,11 @@ class Worker:
         self._outbox = Outbox(mail.get(number, []))
         self._bind_ports(mail)
         self._cues = script(partition.assembly, partition.placement, partition.points, number)
-        self._usual_from = 1 + max(
-            (first for row in partition.assembly.reactions for first, _ in row.timers), default=0
-        )
-        self._usual = self._plan(self._usual_from)
+        starts = [first for row in partition.assembly.reactions for first, _ in row.timers]
+        self._usual_from = 1 + max(starts, default=0)
+        """From this tag on, every tag does the same."""
+        self._usual: _TagPlan | None = None
+        self._bodies: dict[int, Step] = {}
 
     def run_until(self, limit: int, ends_ns: list[int] | None = None) -> None:
         """Run tags up to number `limit`, that one excluded; append to `ends_ns` when each was over for all.
@@ -156,7 +157,11 @@ class Worker:
         """
         clock = self.clock
         while clock.number < limit:
-            self._run_tag(self._usual if clock.number >= self._usual_from else self._plan(clock.number))
+            if clock.number < self._usual_from:
+                plan = self._plan(clock.number)
+            else:
+                plan = self._usual = self._usual or self._plan(clock.number)
+            self._run_tag(plan)
             clock.number += 1
             if ends_ns is not None:
                 ends_ns.append(perf_counter_ns())
@@ -212,13 +217,21 @@ class Worker:
             if cue.wait is not None:
                 step = self._waiting(*cue.wait)
             elif cue.row is not None:
-                step = _running(cue.row, tag)
+                step = _running(cue.row, tag, self._body_of(cue.row, tag))
             else:
                 step = self._publishing()
             if step is not None:
                 steps.append(step)
                 rows.append(cue.row)
         return _TagPlan(tuple(steps), tuple(rows))
+
+    def _body_of(self, row: ReactionRow, tag: int | None) -> Step:
+        """What runs `row` at `tag`: what it has prepared, once startup is over."""
+        if row.declared.prepare is None or tag == 0:
+            return row.declared.body
+        if id(row) not in self._bodies:
+            self._bodies[id(row)] = row.declared.prepare()
+        return self._bodies[id(row)]
 
     def _waiting(self, peer: int, published: int) -> Step:
         """A step that waits until `peer` has published so many steps of the tag at hand."""
@@ -335,9 +348,8 @@ class Worker:
         return self._shared.memory[offset : offset + 8 * count].cast("q")
 
 
-def _running(row: ReactionRow, tag: int | None) -> Step | None:
-    """The callable that runs `row` at `tag` (None: the last one), or None if it cannot run then."""
-    body = row.declared.body
+def _running(row: ReactionRow, tag: int | None, body: Step) -> Step | None:
+    """The callable that runs `row` by `body` at `tag` (None: the last one), or None if it cannot run then."""
     due = any(tag is not None and (tag == first or (tag > first and repeats)) for first, repeats in row.timers)
     if due or (row.at_startup and tag == 0) or (row.at_shutdown and tag is None):
         return body

@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import ExitStatus
 from harness.records import Record
-from harness.summary import COLUMNS, exit_status, finding, flat, summarise
+from harness.summary import COLUMNS, default_options, exit_status, finding, flat, summarise
 
 CARTPOLE = {"env_id": "CartPole-v1", "envs": 15, "fragment": 1}
 
@@ -219,6 +219,11 @@ def test_of_several_rays_the_one_with_default_options_is_the_reference():
     records = [record("ray", 10, options={"x": 1}), record("ray", 50, options={"x": 0}), record("reactor", 100)]
     assert rows_of(records, defaults=lambda _: {"x": 0})["reactor"].over_ray.point == pytest.approx(2)
     assert rows_of(records, defaults=lambda _: None)["reactor"].over_ray.point == pytest.approx(10)
+
+
+def test_default_options_are_those_of_the_installed_runtime():
+    assert default_options("ray-packed")["private_settings"] is True
+    assert default_options("no-such-runtime") is None
 
 
 def test_options_make_rows_of_their_own():

@@ -117,6 +117,15 @@ def test_a_killed_actor_is_named_and_leaves_nothing(name, victim, scratch, leave
             session.advance(1)
 
 
+def test_a_raylet_that_is_killed_is_named_and_leaves_nothing(scratch, leaves_nothing):
+    runtime = RUNTIMES["ray-packed"]
+    with runtime.open(graph_of(scratch), runtime.options(), scratch) as session:
+        session.advance(2)
+        next(child for child in psutil.Process().children() if child.name() == "raylet").kill()
+        with pytest.raises(RuntimeFailure, match=r"'raylet' .* has died"):
+            session.advance(1)
+
+
 def test_a_task_that_cannot_be_built_is_named_and_leaves_nothing(scratch, leaves_nothing):
     runtime = RUNTIMES["ray"]
     with pytest.raises(RuntimeFailure, match=r"(?s)'bank\[1\]'.*FileNotFoundError: no such ROM"):

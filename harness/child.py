@@ -1,0 +1,285 @@
+"""The child process of the harness: `python -m harness.child measure|check FOLDER`.
+
+It alone imports and runs what is measured. `measure` runs one cell on one runtime, once: start,
+warm-up rounds, measured rounds up to the checkpoint of the digest, more of them until the time asked
+for is filled, close. `check` builds graphs without running them, so that bad input shows before
+anything is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import math
+import signal
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from harness import registry
+from harness.job import MAX_VALUES, CheckJob, CheckResult, Folder, MeasureJob, MeasureResult, Pairing, Phase
+from harness.process_tree import die_with_parent
+from workloads.dataflow import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from runtimes.protocol import Runtime
+    from workloads.dataflow import Graph, Session
+
+__all__ = ["check", "condense", "main", "measure"]
+
+_MAX_ROUNDS = 5_000_000
+"""Keeps the durations of a very cheap round within 40 MB."""
+_GROWTH = 4
+"""No step of the open end has more rounds than this times those before it, lest a slow round be misjudged."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do the job in the folder; the result lies there, also of a failure."""
+    mode, folder = arguments[0], Folder(Path(arguments[1]))
+    # The harness asks a child that hangs where it is; the answer goes to the log.
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
+    text = folder.job.read_bytes()
+    if mode == "check":
+        check_job = msgspec.json.decode(text, type=CheckJob)
+        die_with_parent(check_job.parent_pid)
+        folder.write_result(check(check_job))
+        return 0
+    job = msgspec.json.decode(text, type=MeasureJob)
+    die_with_parent(job.parent_pid)
+    try:
+        result = measure(job, folder)
+    except Exception as error:  # noqa: BLE001 - whatever a task or an engine raises is the outcome
+        traceback.print_exc()
+        result = MeasureResult(reason=_first_line(error))
+    folder.write_result(result)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------ measure
+
+
+def measure(job: MeasureJob, folder: Folder) -> MeasureResult:
+    """Run one cell on one runtime.
+
+    Raises:
+        Exception: whatever the workload, the runtime or a task raises.
+    """
+    graph = _build(job.workload, job.parameters, job.seed)
+    runtime = registry.runtimes().get(job.runtime)
+    options = msgspec.convert(job.options, runtime.options)
+    folder.enter(Phase.STARTING)
+    began = perf_counter()
+    session = runtime.open(graph, options, folder.scratch)
+    startup_s = perf_counter() - began
+    with _closed_on_error(session):
+        measured = _Measured.of(session, graph, job, folder)
+        folder.enter(Phase.CLOSING)
+        began = perf_counter()
+        session.close()
+    return MeasureResult(
+        digest=measured.digest,
+        unit=graph.unit,
+        units_per_round=graph.units_per_round,
+        startup_s=startup_s,
+        teardown_s=perf_counter() - began,
+        notice=_notice(runtime, options),
+        **condense(measured.durations_ns),
+        resets=measured.counts["resets"],
+        emulator_frames=measured.counts["emulator_frames"],
+        pss_bytes=measured.pss_bytes,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """What a living session gave."""
+
+    digest: str
+    durations_ns: NDArray[np.int64]
+    counts: Mapping[str, int | None]
+    pss_bytes: int | None
+
+    @classmethod
+    def of(cls, session: Session, graph: Graph, job: MeasureJob, folder: Folder) -> _Measured:
+        """Warm up, measure up to the checkpoint, then fill the time."""
+        digest = Digest()
+        folder.enter(Phase.WARMING_UP)
+        for _ in range(job.warmup_rounds):
+            session.advance(1)
+            digest.add_received(graph, session.received())
+        before = _counts(session.tallies())
+        folder.enter(Phase.MEASURING)
+        # What was built so far is not looked at again by the collector while rounds are timed.
+        gc.collect()
+        gc.freeze()
+        durations = _Durations([session.advance(job.rounds)])
+        digest.add_received(graph, session.received())
+        digest.add(session.tallies())
+        durations.fill(session, job.measure_s)
+        after = _counts(session.tallies())
+        return cls(
+            digest=digest.hexdigest(),
+            durations_ns=np.concatenate(durations.steps),
+            counts={name: _difference(after[name], before[name]) for name in after},
+            pss_bytes=_pss_bytes(),
+        )
+
+
+@dataclass(slots=True)
+class _Durations:
+    """Nanoseconds of rounds, one array for each call of `advance`."""
+
+    steps: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def fill(self, session: Session, measure_s: float) -> None:
+        """Go on in a few large steps until the rounds' durations add up to `measure_s`."""
+        rounds = sum(map(len, self.steps))
+        summed_s = sum(float(step.sum()) for step in self.steps) / 1e9
+        while summed_s < measure_s and rounds < _MAX_ROUNDS:
+            missing = math.ceil((measure_s - summed_s) / max(summed_s / rounds, 1e-9))
+            step = session.advance(max(1, min(missing, _GROWTH * rounds, _MAX_ROUNDS - rounds)))
+            self.steps.append(step)
+            rounds += len(step)
+            summed_s += float(step.sum()) / 1e9
+
+
+def condense(durations_ns: NDArray[np.int64]) -> dict[str, Any]:
+    """The fields of a result for `durations_ns`, shape `(rounds,)`: at most `MAX_VALUES` means, in order, in seconds.
+
+    Each value is the mean over `rounds_per_value` rounds; the last may stand for fewer.
+    """
+    rounds = len(durations_ns)
+    per_value = max(1, math.ceil(rounds / MAX_VALUES))
+    starts = np.arange(0, rounds, per_value)
+    lengths = np.diff(np.append(starts, rounds))
+    means_s = np.add.reduceat(durations_ns, starts) / lengths / 1e9
+    return {
+        "rounds_s": means_s.tolist(),
+        "rounds_per_value": per_value,
+        "measured_rounds": rounds,
+        "measured_s": float(durations_ns.sum()) / 1e9,
+    }
+
+
+@contextlib.contextmanager
+def _closed_on_error(session: Session) -> Iterator[None]:
+    """Close `session` if the block raises; what closing a broken session raises then is only printed."""
+    try:
+        yield
+    except BaseException:
+        try:
+            session.close()
+        except Exception:  # noqa: BLE001 - the first error is the one to report
+            traceback.print_exc()
+        raise
+
+
+def _counts(tallies: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, int | None]:
+    """The sums over all tasks of the tallies that the harness reports; None where no task keeps one."""
+    members = [member for bank in tallies.values() for member in bank]
+    counts: dict[str, int | None] = {}
+    for name in ("resets", "emulator_frames"):
+        kept = [int(member[name]) for member in members if name in member]
+        counts[name] = sum(kept) if kept else None
+    return counts
+
+
+def _difference(after: int | None, before: int | None) -> int | None:
+    return None if after is None else after - (before or 0)
+
+
+def _pss_bytes() -> int | None:
+    """The proportional set sizes of this process and its descendants, added up; None where that cannot be read."""
+    if sys.platform != "linux":
+        return None
+    import psutil
+
+    total = 0
+    this = psutil.Process()
+    for process in (this, *this.children(recursive=True)):
+        try:
+            total += process.memory_full_info().pss
+        except psutil.AccessDenied:
+            return None
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _notice(runtime: Runtime, options: Any) -> str | None:
+    return None if runtime.notice is None else runtime.notice(options)
+
+
+def _build(workload_name: str, parameters: Mapping[str, Any], seed: int) -> Graph:
+    workload = registry.workloads().get(workload_name)
+    return workload.build(msgspec.convert(parameters, workload.parameters), seed)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+# -------------------------------------------------------------------------------------------- check
+
+
+def check(job: CheckJob) -> CheckResult:
+    """Build the graph of every pairing and ask its runtime; stops at the first problem of the input."""
+    refusals: list[str | None] = []
+    graphs: dict[bytes, Graph | None] = {}
+    for pairing in job.pairings:
+        try:
+            refusals.append(_refusal(pairing, job.seed, graphs))
+        except ValueError as error:
+            return CheckResult(problem=f"Workload '{pairing.workload}': {error}", refusals=refusals)
+    return CheckResult(refusals=refusals)
+
+
+def _refusal(pairing: Pairing, seed: int, graphs: dict[bytes, Graph | None]) -> str | None:
+    """Why `pairing` cannot run here.
+
+    Raises:
+        ValueError: if no graph can be built from its parameters.
+    """
+    workload = registry.workloads().get(pairing.workload)
+    runtime = registry.runtimes().get(pairing.runtime)
+    for owner, modules in ((f"workload '{workload.name}'", workload.requires), (runtime.name, runtime.requires)):
+        missing = registry.missing_module(modules)
+        if missing is not None:
+            return f"{owner} needs the module '{missing}', which is not installed"
+    cell = msgspec.json.encode([pairing.workload, pairing.parameters], order="sorted")
+    if cell not in graphs:
+        if workload.check is not None:
+            workload.check(msgspec.convert(pairing.parameters, workload.parameters))
+        graphs[cell] = _built(pairing, seed)
+    graph = graphs[cell]
+    if graph is None or runtime.refuses is None:
+        return None
+    return runtime.refuses(graph, msgspec.convert(pairing.options, runtime.options))
+
+
+def _built(pairing: Pairing, seed: int) -> Graph | None:
+    """The graph, or None if building it fails for another reason than its parameters: its invocations will tell."""
+    try:
+        return _build(pairing.workload, pairing.parameters, seed)
+    except ValueError:
+        raise
+    except Exception:  # noqa: BLE001 - a foreign workload may fail in any way
+        traceback.print_exc()
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

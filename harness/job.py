@@ -1,0 +1,126 @@
+"""What the harness and the child process of an invocation tell each other, through files in a folder of their own.
+
+The child reads its job, keeps the name of its phase up to date, and leaves one result. Nothing goes
+through standard output: engines print there as they please.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "MAX_VALUES",
+    "CheckJob",
+    "CheckResult",
+    "Folder",
+    "MeasureJob",
+    "MeasureResult",
+    "Pairing",
+    "Phase",
+]
+
+MAX_VALUES = 10_000
+"""Durations that a record holds at most."""
+
+class Phase(StrEnum):
+    """What a child does; a timeout says in which it came."""
+
+    STARTING = "starting"
+    WARMING_UP = "warming up"
+    MEASURING = "measuring"
+    CLOSING = "closing"
+
+
+class MeasureJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One invocation, as its child process is told."""
+
+    parent_pid: int
+    workload: str
+    parameters: dict[str, Any]
+    runtime: str
+    options: dict[str, Any]
+    seed: int
+    warmup_rounds: int
+    rounds: int
+    measure_s: float
+
+
+class MeasureResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child measured; fields as in `harness.records.Record`. With `reason`, it failed."""
+
+    reason: str | None = None
+    digest: str | None = None
+    unit: str | None = None
+    units_per_round: int | None = None
+    startup_s: float | None = None
+    rounds_s: list[float] = []
+    rounds_per_value: int = 1
+    measured_rounds: int = 0
+    measured_s: float = 0.0
+    resets: int | None = None
+    emulator_frames: int | None = None
+    teardown_s: float | None = None
+    pss_bytes: int | None = None
+    notice: str | None = None
+
+
+class Pairing(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell on a runtime, as the check before a run is asked about it."""
+
+    workload: str
+    parameters: dict[str, Any]
+    runtime: str
+    options: dict[str, Any]
+
+
+class CheckJob(msgspec.Struct, frozen=True, kw_only=True):
+    """All pairings of a run."""
+
+    parent_pid: int
+    seed: int
+    pairings: list[Pairing]
+
+
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the check found."""
+
+    problem: str | None = None
+    """Bad input: why a graph cannot be built. The run does not begin."""
+    refusals: list[str | None] = []
+    """For each pairing why it cannot run here, or None. Shorter than the pairings after a problem."""
+
+
+class Folder:
+    """The folder that harness and child share; short, since engines keep sockets below it."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the files below `path`."""
+        self.path = path
+        self.job = path / "job.json"
+        self.result = path / "result.json"
+        self.phase_file = path / "phase"
+        self.scratch = path / "s"
+        """Empty at first, the working directory of the child, and what runtimes are given."""
+
+    def phase(self) -> Phase:
+        """What the child does now."""
+        text = self.phase_file.read_text(encoding="ascii") if self.phase_file.exists() else ""
+        return Phase(text) if text else Phase.STARTING
+
+    def enter(self, phase: Phase) -> None:
+        """Say what the child does from now on."""
+        partial = self.phase_file.with_suffix(".part")
+        partial.write_text(phase, encoding="ascii")
+        partial.replace(self.phase_file)
+
+    def write_result(self, result: msgspec.Struct) -> None:
+        """Leave the result, whole or not at all."""
+        partial = self.result.with_suffix(".part")
+        partial.write_bytes(msgspec.json.encode(result))
+        partial.replace(self.result)

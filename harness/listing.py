@@ -1,0 +1,92 @@
+"""What `reactorbench list` shows: runtimes and workloads with their parameters, and what they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness import registry
+from harness.arguments import fields_of
+from harness.suite import read_suite, suite_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from harness.registry import Kind, Plugin
+
+__all__ = ["listing", "print_listing"]
+
+
+def listing() -> dict[str, Any]:
+    """Everything as plain values; nothing that is measured is imported."""
+    return {
+        "suites": [{"name": name, "title": read_suite(name).title} for name in suite_names()],
+        "workloads": [_entry(plugin, "parameters") for plugin in registry.workloads()],
+        "runtimes": [_entry(plugin, "options") for plugin in registry.runtimes()],
+    }
+
+
+def print_listing(console: Console) -> None:
+    """The same for people."""
+    entries = listing()
+    _print_heading(console, "Suites")
+    for suite in entries["suites"]:
+        _print(console, f"{suite['name']}: {suite['title']}", indent=2)
+    for group, settings in (("workloads", "parameters"), ("runtimes", "options")):
+        _print_heading(console, group.capitalize())
+        for entry in entries[group]:
+            _print_entry(console, entry, settings)
+
+
+def _entry(plugin: Plugin[Kind], settings: str) -> dict[str, Any]:
+    if plugin.loaded is None:
+        return {"name": plugin.name, "broken": plugin.broken}
+    loaded = plugin.loaded
+    return {
+        "name": loaded.name,
+        "summary": loaded.summary,
+        settings: msgspec.to_builtins(fields_of(getattr(loaded, settings))),
+        "requires": _requirements(loaded.requires),
+    }
+
+
+def _requirements(modules: Iterable[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "module": module,
+            # Looking for a module inside a package would import the package.
+            "installed": registry.missing_module([module.partition(".")[0]]) is None,
+            "version": registry.version_of(module),
+        }
+        for module in modules
+    ]
+
+
+def _print_entry(console: Console, entry: dict[str, Any], settings: str) -> None:
+    if "broken" in entry:
+        _print(console, f"{entry['name']}: cannot be used: {entry['broken']}", indent=2, style="red")
+        return
+    _print(console, f"{entry['name']}: {entry['summary']}", indent=2)
+    for requirement in entry["requires"]:
+        _print(console, _requirement_text(requirement), indent=6, style=None if requirement["installed"] else "red")
+    for field in entry[settings]:
+        default = msgspec.json.encode(field["default"]).decode()
+        _print(console, f"{field['name']}={default}  {field['type']}", indent=6, style="cyan")
+        _print(console, field["description"], indent=10)
+
+
+def _requirement_text(requirement: dict[str, Any]) -> str:
+    if not requirement["installed"]:
+        return f"needs {requirement['module']}, which is not installed: its cells are skipped"
+    return f"needs {requirement['module']}: installed {requirement['version'] or ''}".rstrip()
+
+
+def _print_heading(console: Console, text: str) -> None:
+    console.print(text, style="bold", highlight=False, markup=False)
+
+
+def _print(console: Console, text: str, *, indent: int, style: str | None = None) -> None:
+    console.print(" " * indent + text, style=style, highlight=False, markup=False, soft_wrap=True)

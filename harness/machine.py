@@ -1,0 +1,52 @@
+"""Facts about the machine and the software that stand in every record: no host name, user name or path."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+__all__ = ["load_average", "machine_facts"]
+
+_PACKAGES = ("reactorbench", "numpy", "ray", "gymnasium", "ale-py", "opencv-python-headless", "torch", "msgspec")
+"""Distributions whose version may change a result."""
+
+
+def machine_facts() -> dict[str, Any]:
+    """What does not change during a run."""
+    return {
+        "cpu_model": _cpu_model(),
+        "architecture": platform.machine(),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
+    }
+
+
+def load_average() -> float:
+    """Processes that ran or waited to run, on average over the last minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def _cpu_model() -> str | None:
+    """As the kernel names it; Arm kernels often do not."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

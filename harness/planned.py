@@ -1,0 +1,72 @@
+"""What `reactorbench plan` shows: every invocation in order, and about how long it will take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from harness.estimate import Estimator, in_minutes
+from harness.plan import schedule
+from harness.progress import Names
+from harness.wording import plural
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.plan import Plan
+
+__all__ = ["planned", "print_planned"]
+
+
+def planned(plan: Plan) -> dict[str, Any]:
+    """The plan as plain values."""
+    estimator = Estimator()
+    invocations = [
+        {
+            "number": invocation.number,
+            "workload": invocation.cell.workload,
+            "parameters": invocation.cell.parameters,
+            "runtime": invocation.runtime.name,
+            "options": invocation.runtime.options,
+            "block": invocation.block,
+            "seed": invocation.seed,
+            "warmup_rounds": invocation.cell.warmup_rounds,
+            "rounds": invocation.cell.rounds,
+            "measure_s": invocation.cell.measure_s,
+            "estimate_s": estimator.seconds(invocation),
+        }
+        for invocation in schedule(plan)
+    ]
+    return {
+        "name": plan.name,
+        "title": plan.title,
+        "timeout_s": plan.timeout_s,
+        "estimate_s": sum(invocation["estimate_s"] for invocation in invocations),
+        "invocations": invocations,
+    }
+
+
+def print_planned(plan: Plan, console: Console) -> None:
+    """The same for people."""
+    invocations = schedule(plan)
+    estimator, names = Estimator(), Names(invocations)
+    table = Table(title=plan.title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("#", "cell", "runtime", "block", "seed", "about"):
+        table.add_column(heading, justify="left" if heading in {"cell", "runtime"} else "right")
+    for invocation in invocations:
+        table.add_row(
+            str(invocation.number),
+            names.cell(invocation),
+            names.runtime(invocation),
+            str(invocation.block),
+            str(invocation.seed),
+            in_minutes(estimator.seconds(invocation)),
+        )
+    console.print(table, markup=False)
+    total = in_minutes(sum(map(estimator.seconds, invocations)))
+    console.print(
+        f"\n{plural(len(invocations), 'invocation')}, about {total}. This is an estimate: the start of each runtime "
+        "is guessed, and slow rounds take longer.",
+        highlight=False,
+    )

@@ -1,0 +1,164 @@
+"""Carries out a plan: prepares the results folder, checks the input, runs what has no `ok` record yet."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import Interrupted, UsageError
+from harness.invocation import check_pairings, measure, skipped_record
+from harness.job import Pairing
+from harness.machine import load_average, machine_facts
+from harness.plan import key_of, schedule
+from harness.process_tree import become_subreaper
+from harness.records import RecordFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.plan import Invocation, Key, Plan
+    from harness.progress import Progress
+    from harness.records import Record
+
+__all__ = ["Runner", "prepare_folder"]
+
+
+def prepare_folder(folder: Path, *, resume: bool) -> None:
+    """Make `folder` and make sure that it can be written, and holds no records of a run that is not to go on.
+
+    Raises:
+        UsageError: if it cannot be made or written, or has records and `resume` is false.
+    """
+    try:
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile(dir=folder / "logs"):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"The results folder {folder} cannot be written: {error.strerror or error}. Choose another with --out."
+        ) from error
+    if not resume and RecordFile(folder).read():
+        raise UsageError(
+            f"The results folder {folder} already has records. Add --resume to go on with that run, "
+            "or choose another with --out."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """A run of `plan` into `folder`, which has been prepared."""
+
+    plan: Plan
+    folder: Path
+    progress: Progress
+
+    def run(self) -> None:
+        """Run everything that has no `ok` record, recording each invocation as soon as it has ended.
+
+        Raises:
+            UsageError: if the check finds bad input; nothing has been measured then.
+            Interrupted: on Ctrl-C or SIGTERM; the invocation that ran has been ended and has no record.
+        """
+        become_subreaper()
+        file = RecordFile(self.folder)
+        if said := file.set_aside_cut_line():
+            self.progress.message(f"{said} Its invocation runs again.")
+        records = file.read()
+        done = _done(records)
+        due = [invocation for invocation in schedule(self.plan) if invocation.key not in done]
+        self.progress.begin(records, due)
+        with self.progress, _interruptible(self.folder):
+            self._run_all(due, file)
+
+    def _run_all(self, due: list[Invocation], file: RecordFile) -> None:
+        facts = machine_facts()
+        refusals = self._refusals(due) if due else {}
+        for invocation in due:
+            machine = facts | {"load_average": load_average()}
+            self.progress.started(invocation)
+            refusal = refusals.get(_pairing_key(invocation))
+            if refusal is not None:
+                record = skipped_record(invocation, refusal, machine=machine)
+            else:
+                record = self._measure(invocation, machine)
+            file.append(record)
+            self.progress.finished(invocation, record)
+
+    def _measure(self, invocation: Invocation, machine: dict[str, Any]) -> Record:
+        log = self.folder / "logs" / _log_name(invocation)
+        return measure(invocation, log=log, timeout_s=self.plan.timeout_s, machine=machine, watch=self.progress.phase)
+
+    def _refusals(self, due: list[Invocation]) -> dict[tuple[str, str, str, str], str]:
+        """Why pairings of cell and runtime cannot run here, asked of a throw-away child process.
+
+        Raises:
+            UsageError: if it finds bad input.
+        """
+        pairings = {
+            _pairing_key(invocation): Pairing(
+                workload=invocation.cell.workload,
+                parameters=invocation.cell.parameters,
+                runtime=invocation.runtime.name,
+                options=invocation.runtime.options,
+            )
+            for invocation in due
+        }
+        log = self.folder / "logs" / "check.log"
+        result = check_pairings(list(pairings.values()), seed=self.plan.seed, log=log, watch=self.progress.checking)
+        if result is None:
+            self.progress.message(f"The check before the run died; {log} says how. The invocations will tell.")
+            return {}
+        if result.problem is not None:
+            raise UsageError(result.problem)
+        found = zip(pairings, result.refusals, strict=True)
+        return {key: refusal for key, refusal in found if refusal is not None}
+
+
+def _done(records: list[Record]) -> set[Key]:
+    """The keys whose newest record is `ok`."""
+    newest = {key_of(record): record for record in records}
+    return {key for key, record in newest.items() if record.outcome == "ok"}
+
+
+def _pairing_key(invocation: Invocation) -> tuple[str, str, str, str]:
+    return invocation.key[:4]
+
+
+def _log_name(invocation: Invocation) -> str:
+    """`007-simulation-ray-packed-1.log`, with nothing in it that a file name had better not have."""
+    names = (invocation.cell.workload, invocation.runtime.name)
+    plain = "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", name) for name in names)
+    return f"{invocation.number:03d}-{plain[:100]}-{invocation.block}.log"
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into `Interrupted`; later ones do not disturb the cleaning up.
+
+    Raises:
+        Interrupted: with how to go on.
+    """
+    was_asked = False
+
+    def ask(_number: int, _frame: Any) -> None:
+        nonlocal was_asked
+        if not was_asked:
+            was_asked = True
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Interrupted; what was measured is kept. Go on with: reactorbench run --resume --out {os.fspath(folder)}"
+        ) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,206 @@
+"""Suites: TOML files that say which workloads run on which runtimes, and how they are measured.
+
+A suite has the settings of `harness.plan.Settings` and `title` and `runtimes` at its top, and a
+`[[cell]]` table for each workload with its parameters, which may override what stands at the top.
+Keys are strict. Options of the command line override the suite's, those of its cells too.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness import registry
+from harness.arguments import bind, parse_runtime
+from harness.errors import UsageError, did_you_mean
+from harness.plan import Cell, Plan, RuntimeChoice, Settings
+from harness.wording import compact_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from importlib.resources.abc import Traversable
+
+__all__ = ["CellTable", "Suite", "plan_of", "read_suite", "suite_names", "suite_of_workload"]
+
+
+class CellTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A `[[cell]]` of a suite; None where the top of the suite decides."""
+
+    workload: str
+    parameters: dict[str, Any] = {}
+    runtimes: list[str] | None = None
+    warmup_rounds: int | None = None
+    rounds: int | None = None
+    measure_s: float | None = None
+
+
+class Suite(msgspec.Struct, frozen=True, kw_only=True):
+    """What a suite says, with nothing filled in or looked up yet."""
+
+    title: str = ""
+    runtimes: list[str] = []
+    cell: list[CellTable] = []
+    invocations: int | None = None
+    warmup_rounds: int | None = None
+    rounds: int | None = None
+    measure_s: float | None = None
+    timeout_s: float | None = None
+    seed: int | None = None
+    name: str = ""
+    """The name of its file; no key of the file."""
+    is_text: bool = False
+    """Parameters are text from the command line, not TOML values."""
+
+
+_KEYS = [name for name in Suite.__struct_fields__ if name not in {"name", "is_text"}]
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the project."""
+    return sorted(file.name.removesuffix(".toml") for file in _shipped())
+
+
+def read_suite(name_or_path: str) -> Suite:
+    """The shipped suite of that name, or the one in the TOML file at that path.
+
+    Raises:
+        UsageError: if there is none, it is no TOML, or it has a wrong key or value.
+    """
+    text, name = _text_of(name_or_path)
+    source = f"Suite {name_or_path}"
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source} is no TOML: {error}. Repair that line.") from error
+    _check_keys(table, _KEYS, source)
+    cells = table.get("cell", [])
+    for number, cell in enumerate(cells if isinstance(cells, list) else [], start=1):
+        if isinstance(cell, dict):
+            _check_keys(cell, CellTable.__struct_fields__, f"{source}, cell {number}")
+    try:
+        suite = msgspec.convert(table | {"name": name}, Suite)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{source}: {error}. Correct that value; 'reactorbench list' shows what exists.") from error
+    if not suite.cell:
+        raise UsageError(f"{source} has no [[cell]], so there is nothing to run. Add one with a workload.")
+    return suite
+
+
+def suite_of_workload(workload: str, parameters: Mapping[str, str]) -> Suite:
+    """A suite of one cell, from the command line."""
+    return Suite(name=workload, cell=[CellTable(workload=workload, parameters=dict(parameters))], is_text=True)
+
+
+def plan_of(suite: Suite, overrides: Mapping[str, Any], runtimes: Sequence[str]) -> Plan:
+    """The plan for `suite`; `overrides` (of `Settings`) and `runtimes`, where given, override what it says.
+
+    Raises:
+        UsageError: for an unknown workload, runtime, parameter or option, a wrong value, no runtime at all,
+            or the same cell or runtime twice.
+    """
+    top = {name: value for name in Settings.__struct_fields__ if (value := getattr(suite, name)) is not None}
+    general = _settings(top | dict(overrides), f"suite '{suite.name}'")
+    cells = [_cell(suite, table, number, top, overrides, runtimes) for number, table in enumerate(suite.cell, start=1)]
+    _check_distinct(
+        [f"{cell.workload} {compact_json(cell.parameters)}" for cell in cells], f"Suite '{suite.name}'", "cell"
+    )
+    return Plan(
+        name=suite.name,
+        title=suite.title or suite.name,
+        invocations=general.invocations,
+        timeout_s=general.timeout_s,
+        seed=general.seed,
+        cells=tuple(cells),
+    )
+
+
+def _shipped() -> Iterable[Traversable]:
+    return [file for file in resources.files("harness.suites").iterdir() if file.name.endswith(".toml")]
+
+
+def _text_of(name_or_path: str) -> tuple[str, str]:
+    """The text of a suite and its name."""
+    for file in _shipped():
+        if file.name == f"{name_or_path}.toml":
+            return file.read_text(encoding="utf-8"), name_or_path
+    path = Path(name_or_path)
+    if path.suffix != ".toml" and not path.is_file():
+        raise UsageError(
+            f"Unknown suite '{name_or_path}'. {did_you_mean(name_or_path, suite_names())} "
+            "Or give the path of a TOML file, or --workload NAME."
+        )
+    try:
+        return path.read_text(encoding="utf-8"), path.stem
+    except OSError as error:
+        raise UsageError(f"Suite {path} cannot be read: {error.strerror}. Give the path of a TOML file.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"Suite {path} is no TOML: it is no UTF-8 text. Give the path of a TOML file.") from error
+
+
+def _check_keys(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UsageError(f"{where} has an unknown key '{key}'. {did_you_mean(key, known)}")
+
+
+def _settings(given: Mapping[str, Any], owner: str) -> Settings:
+    bound = bind(Settings, given, noun="setting", owner=owner, is_text=False)
+    assert isinstance(bound, Settings)
+    return bound
+
+
+def _cell(  # noqa: PLR0913, PLR0917 - all that decides over a cell, once
+    suite: Suite,
+    table: CellTable,
+    number: int,
+    top: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    runtimes: Sequence[str],
+) -> Cell:
+    own = {name: getattr(table, name) for name in ("warmup_rounds", "rounds", "measure_s")}
+    given = {name: value for name, value in own.items() if value is not None}
+    settings = _settings({**top, **given, **overrides}, f"cell {number} ({table.workload})")
+    texts = runtimes or (suite.runtimes if table.runtimes is None else table.runtimes)
+    if not texts:
+        raise UsageError(
+            f"Cell {number} ({table.workload}) names no runtime. Add --runtime NAME, or 'runtimes' in the suite."
+        )
+    choices = [_runtime(text) for text in texts]
+    spelt = [f"{choice.name} {compact_json(choice.options)}" for choice in choices]
+    _check_distinct(spelt, f"Cell {number} ({table.workload})", "runtime")
+    return Cell(
+        workload=table.workload,
+        parameters=_parameters(table, is_text=suite.is_text),
+        runtimes=tuple(choices),
+        warmup_rounds=settings.warmup_rounds,
+        rounds=settings.rounds,
+        measure_s=settings.measure_s,
+    )
+
+
+def _parameters(table: CellTable, *, is_text: bool) -> dict[str, Any]:
+    """All parameters of a cell, defaults included, as plain values."""
+    workload = registry.workloads().get(table.workload)
+    bound = bind(
+        workload.parameters, table.parameters, noun="parameter", owner=f"workload '{workload.name}'", is_text=is_text
+    )
+    plain: dict[str, Any] = msgspec.to_builtins(bound)
+    return plain
+
+
+def _runtime(text: str) -> RuntimeChoice:
+    name, options = parse_runtime(text)
+    runtime = registry.runtimes().get(name)
+    bound = bind(runtime.options, options, noun="option", owner=f"runtime '{name}'", is_text=True)
+    return RuntimeChoice(name=name, options=msgspec.to_builtins(bound))
+
+
+def _check_distinct(spelt: Sequence[str], owner: str, noun: str) -> None:
+    twice = [text for text, times in Counter(spelt).items() if times > 1]
+    if twice:
+        raise UsageError(f"{owner} has the same {noun} twice: {twice[0]}. Take one out, or change it.")

@@ -1,0 +1,251 @@
+"""What `write_report` promises: files, table, warnings, status, and patience with odd folders."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from harness.errors import ExitStatus, UsageError
+from harness.records import Record, RecordFile
+from harness.report import machine_line, markdown_table, summary_table, write_report
+from harness.summary import COLUMNS, summarise
+
+MACHINE = {"cpu_model": "Testium 3", "processors": 2}
+
+
+def record(runtime, rate, block=0, **changes):
+    fields = {
+        "workload": "simulation",
+        "parameters": {"env_id": "CartPole-v1", "envs": 15, "actions": "local"},
+        "runtime": runtime,
+        "options": {},
+        "seed": block,
+        "block": block,
+        "outcome": "ok",
+        "digest": f"digest-{block}",
+        "unit": "environment step",
+        "units_per_round": 15,
+        "measured_rounds": 100,
+        "measured_s": 1500 / rate,
+        "startup_s": 0.25,
+        "pss_bytes": 123_000_000,
+        "resets": 3,
+        "machine": MACHINE,
+    }
+    return Record(**(fields | changes))
+
+
+def pairs(number):
+    rates = {"sequential": 1000, "ray": 10, "reactor": 1800}
+    return [record(name, rate * (1 + block / 100), block) for block in range(number) for name, rate in rates.items()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def fill(records):
+        file = RecordFile(tmp_path)
+        for item in records:
+            file.append(item)
+        return tmp_path
+
+    return fill
+
+
+def shown(rows, width=100):
+    console = Console(width=width, file=io.StringIO())
+    console.print(summary_table(rows, width=width))
+    return console.file.getvalue()
+
+
+def test_summary_csv_has_a_line_for_each_cell_and_runtime(folder):
+    report = write_report(folder(pairs(3)), figures=False)
+    with (report.folder / "summary.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert tuple(lines[0]) == COLUMNS
+    assert [line["runtime"] for line in lines] == ["sequential", "ray", "reactor"]
+    assert float(lines[2]["speedup_over_sequential"]) == pytest.approx(1.8)
+    assert json.loads(lines[2]["parameters"]) == {"actions": "local", "env_id": "CartPole-v1", "envs": 15}
+
+
+def test_whole_numbers_stay_whole_in_summary_csv_beside_gaps(folder):
+    report = write_report(
+        folder([record("sequential", 1), record("ray", 1, outcome="failed", digest=None)]), figures=False
+    )
+    with (report.folder / "summary.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["pss_bytes"] for line in lines] == ["123000000", ""]
+
+
+def test_a_digest_mismatch_shows_no_speedup_and_gives_status_3(folder):
+    records = [*pairs(2), record("ray-packed", 100, digest="other")]
+    report = write_report(folder(records), figures=False)
+    assert report.exit_status == ExitStatus.FAILED_OR_INVALID == 3
+    with (report.folder / "summary.csv").open(newline="") as file:
+        line = list(csv.DictReader(file))[-1]
+    assert line["outcome"] == "invalid"
+    assert {line[column] for column in COLUMNS if column.startswith("speedup")} == {""}
+    assert float(line["units_per_s"]) == pytest.approx(100)
+    row = next(
+        text for text in (report.folder / "table.md").read_text().splitlines() if "| ray-packed (invalid)" in text
+    )
+    assert row.count(" - |") == 3
+    assert "ray-packed: digest differs from the sequential runtime's for seed 0." in shown(report.rows)
+
+
+def test_a_sound_report_has_status_0(folder):
+    assert write_report(folder(pairs(1)), figures=False).exit_status == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "phrase"),
+    [
+        (1, "Ratios: a single pair, so no range."),
+        (3, "Ratios: geometric mean and range of 3 pairs."),
+        (6, "Ratios: Hodges-Lehmann estimate and 95 % interval of 6 pairs."),
+    ],
+)
+def test_the_table_says_what_its_limits_are(number, phrase):
+    rows = summarise(pairs(number))
+    assert phrase in shown(rows)
+    assert phrase in markdown_table(rows)
+    assert "environment steps" in shown(rows)
+
+
+def test_the_table_shows_absolute_values_beside_ratios():
+    (line,) = [line for line in shown(summarise(pairs(3))).splitlines() if line.startswith("reactor")]
+    assert line.split() == ["reactor", "1.82k", "180x", "180x", "1.80x", "250", "ms", "123", "MB"]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_keeps_within_its_width_and_cuts_nothing(width):
+    rates = {"sequential": 91234, "ray": 985.4, "ray-compiled": 15987.6, "reactor": 170123}
+    names = [(name, rate * (1 + b / 20), b) for b in range(3) for name, rate in rates.items()]
+    text = shown(summarise([record(name, rate, b, startup_s=9.87) for name, rate, b in names]), width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert "\u2026" not in text
+    assert "memory" in text
+
+
+def test_nothing_is_coloured_where_there_is_no_terminal():
+    assert "\x1b[" not in shown(summarise(pairs(3)))
+
+
+def test_options_show_only_where_rows_of_one_name_differ():
+    alike = summarise([record("reactor", 100, options={"workers": 2}), record("ray", 1, options={"cpus": 2})])
+    assert "workers" not in shown(alike)
+    differing = summarise([record("reactor", 100, options={"workers": n, "executor": "inline"}) for n in (1, 2)])
+    assert "workers=1" in shown(differing)
+    assert "executor" not in shown(differing)
+
+
+def test_a_notice_stands_below_the_table_once():
+    records = [record("ray-packed", 100, b, notice="private settings") for b in range(2)]
+    rows = summarise(records)
+    assert shown(rows).count("ray-packed: private settings") == 1
+    assert markdown_table(rows).count("ray-packed: private settings") == 1
+
+
+def test_text_with_markup_characters_is_shown_as_it_is(folder):
+    reason = "KeyError: env[bold] | <b> *x*"
+    report = write_report(folder([record("reactor", 1, outcome="failed", reason=reason)]), figures=False)
+    console = Console(width=200, file=io.StringIO())
+    report.print(console)
+    assert reason in console.file.getvalue()
+    assert r"env[bold] \| \<b> \*x\*" in (report.folder / "table.md").read_text()
+
+
+def test_printing_names_the_finding_and_the_files(folder):
+    report = write_report(folder(pairs(3)), figures=False)
+    console = Console(width=100, file=io.StringIO())
+    report.print(console)
+    assert "reactor is 1.8x the plain loop and 180x the best Ray on CartPole-v1 x 15." in console.file.getvalue()
+    assert "summary.csv, table.md" in console.file.getvalue()
+
+
+def test_json_holds_rows_status_and_files(folder):
+    report = write_report(folder(pairs(3)), figures=False)
+    answer = json.loads(json.dumps(report.to_json()))
+    assert answer["exit_status"] == 0
+    assert answer["files"] == ["summary.csv", "table.md"]
+    assert answer["rows"][2]["parameters"]["envs"] == 15
+    assert answer["rows"][2]["speedup_over_best_ray"] == pytest.approx(180)
+
+
+def test_figures_are_written_unless_refused(folder):
+    path = folder(pairs(3))
+    report = write_report(path)
+    assert {file.name for file in report.files} >= {"throughput.svg", "speedups.png", "speedups.csv"}
+    assert all(file.stat().st_size > 0 for file in report.files)
+
+
+def test_a_folder_without_records_says_what_to_run(tmp_path):
+    with pytest.raises(UsageError, match=r"nothing to report.*reactorbench run SUITE --out"):
+        write_report(tmp_path)
+    with pytest.raises(UsageError, match="nothing to report"):
+        write_report(tmp_path / "absent")
+
+
+def test_a_folder_that_cannot_be_written_is_a_usage_error(folder):
+    path = folder(pairs(1))
+    (path / "summary.csv").mkdir()
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_report(path, figures=False)
+
+
+def test_a_line_cut_in_two_does_not_count_and_is_left_alone(folder):
+    path = folder(pairs(1))
+    with (path / "records.jsonl").open("ab") as file:
+        file.write(b'{"schema_version":1,"work')
+    before = (path / "records.jsonl").read_bytes()
+    report = write_report(path, figures=False)
+    assert "cut in two" in report.warnings[0]
+    assert len(report.rows) == 3
+    assert (path / "records.jsonl").read_bytes() == before
+
+
+def test_a_record_with_only_the_oldest_fields_is_reported(tmp_path):
+    oldest = ("workload", "parameters", "runtime", "options", "seed", "block", "outcome")
+    fields = {name: value for name, value in msgspec.to_builtins(record("reactor", 1)).items() if name in oldest}
+    (tmp_path / "records.jsonl").write_text(
+        json.dumps(fields | {"rounds_s": [0.1, 0.1], "units_per_round": 15})
+        + "\n"
+        + json.dumps(fields | {"block": 1})
+        + "\n"
+    )
+    (row,) = write_report(tmp_path).rows
+    assert row.units_per_s.point == pytest.approx(150)
+
+
+def test_records_of_different_machines_are_warned_about(folder):
+    other = {"cpu_model": "Otherium", "processors": 64}
+    report = write_report(folder([record("sequential", 1), record("reactor", 2, machine=other)]), figures=False)
+    assert "different machines" in report.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ([MACHINE], "Testium 3, 2 processors"),
+        ([{"processors": 1}], "1 processor"),
+        ([MACHINE, {}], "Testium 3, 2 processors"),
+        ([{"processors": "two"}], ""),
+        ([], ""),
+    ],
+)
+def test_the_machine_in_a_few_words(facts, line):
+    assert machine_line(facts) == line
+
+
+def test_an_empty_table_can_be_shown_before_the_first_record():
+    assert shown([]).strip() == ""
+
+
+def test_importing_the_report_loads_nothing_heavy():
+    program = "import sys, harness.report; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"pandas", "matplotlib", "seaborn", "scipy", "numpy", "rich"}.isdisjoint(answer.stdout.split())
