@@ -160,12 +160,13 @@ def _registered(env_id: str) -> str:
                 "Install ale-py, or choose another environment."
             ) from error
     known = gymnasium.registry
-    if name in known and not _is_legacy_atari(name):
+    if name not in known:
+        # The Atari ids of older papers (`Pong-v4`) have no prefix to tell them by.
+        with suppress(ImportError):
+            _register_ale()
+    if name in known:
         return name
-    with suppress(ImportError):
-        _register_ale()
-    names = [other for other in known if not _is_legacy_atari(other)]
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean '{near[0]}'?" if near else "gymnasium.pprint_registry() lists the known ones."
     raise ValueError(
         f"Unknown environment '{env_id}'. An id is one that Gymnasium has registered, with its version; "
@@ -178,13 +179,6 @@ def _register_ale() -> None:
     import ale_py
 
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-
-
-def _is_legacy_atari(name: str) -> bool:
-    """Whether `name` is an old Atari id (`Pong-v4`): its settings differ from those of `ALE/Pong-v5`."""
-    import gymnasium
-
-    return str(gymnasium.registry[name].entry_point).startswith("ale_py") and not is_ale(name)
 
 
 # ------------------------------------------------------------------------------------------ actions

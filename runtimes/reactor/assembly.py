@@ -142,6 +142,7 @@ def assemble(main: Reactor) -> Assembly:
     ]
     slots = _slots_needed(feeds_by_channel)
     phases = max(slots.values(), default=1)
+    _check_triggers(rows, feeds_by_channel)
     lanes, blocks = _lay_out(reactors, banks, slots, phases)
     number = {(lane.port, lane.channel): lane.index for lane in lanes}
     feeds = {
@@ -281,6 +282,20 @@ def _row(reactor: Reactor, declared: Reaction, period_ns: int) -> ReactionRow:
         at_shutdown=shutdown in declared.triggers,
         inputs=tuple(t for t in declared.triggers if isinstance(t, Input)),
     )
+
+
+def _check_triggers(
+    rows: Sequence[ReactionRow], feeds: Mapping[Input[Any], Sequence[tuple[Channel, int] | None]]
+) -> None:
+    """Raise if a reaction is to be triggered by a port whose presence nobody keeps."""
+    for row in rows:
+        for port in row.inputs:
+            for feed in feeds[port]:
+                if feed is not None and feed[0][0].steady:
+                    raise AssemblyError(
+                        f"Reaction '{row.reactor}.{row.name}' is triggered by '{port}', which is fed by the steady output "
+                        f"'{feed[0][0]}': no presence is kept for it. Trigger by a timer, and read it as a source."
+                    )
 
 
 def _slots_needed(feeds: Mapping[Input[Any], Sequence[tuple[Channel, int] | None]]) -> dict[Channel, int]:

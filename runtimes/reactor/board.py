@@ -74,6 +74,12 @@ class BoardHandle:
             return board
         return _SemaphoreBoard(self.segment.memory, self.permits, process)
 
+    def close(self) -> None:
+        """Let go of memory and semaphores; spawned processes knew these by names, which go with them."""
+        self.segment.close()
+        for row in self.permits:
+            row.clear()
+
 
 class _SemaphoreBoard:
     """One semaphore for each line and process: a permit is a step. The semaphore orders memory."""
@@ -81,20 +87,20 @@ class _SemaphoreBoard:
     def __init__(self, flag: memoryview, permits: list[list[Semaphore]], process: int) -> None:
         self._flag = flag
         self._permits = permits
-        self._mine = [row[process] for row in permits]
-        self._others = [[p for number, p in enumerate(row) if number != process] for row in permits]
+        self._process = process
         self._reached = [0] * len(permits)
 
     def publish(self, line: int, /) -> None:
-        for permit in self._others[line]:
-            permit.release()
+        for process, permit in enumerate(self._permits[line]):
+            if process != self._process:
+                permit.release()
         self._reached[line] += 1
 
     def wait(self, line: int, target: int, timeout_s: float, /) -> int:
         while self._reached[line] < target:
             if self.aborted():
                 return ABORTED
-            if not self._mine[line].acquire(timeout=timeout_s):
+            if not self._permits[line][self._process].acquire(timeout=timeout_s):
                 return TIMED_OUT
             self._reached[line] += 1
         return ABORTED if self.aborted() else REACHED

@@ -27,7 +27,7 @@ class InlineExecutor:
     def advance(self, tags: int) -> NDArray[np.int64]:
         """Run `tags` tags; when each ended, on `perf_counter_ns`."""
         ends_ns: list[int] = []
-        self._worker.run_until(self._worker.clock.number + tags, ends_ns)
+        self._worker.run_until(self._worker.clock.tags_run + tags, ends_ns)
         return np.array(ends_ns, np.int64)
 
     def ask(self, path: str, method: str) -> Any:

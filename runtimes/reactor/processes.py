@@ -103,7 +103,7 @@ class ProcessesExecutor:
     def advance(self, tags: int) -> NDArray[np.int64]:
         """Run `tags` tags on all workers; when each was over for all, on `perf_counter_ns`."""
         ends_ns: list[int] = []
-        limit = self._worker.clock.number + tags
+        limit = self._worker.clock.tags_run + tags
         self._limit[0] = limit
         self._board.publish(self._go)
         self._or_failure(lambda: self._worker.run_until(limit, ends_ns))
@@ -144,7 +144,7 @@ class ProcessesExecutor:
                 self._mail,
                 self._board_handle,
                 there,
-                os.getpid(),
+                None if self.start_method == "forkserver" else os.getpid(),
             ),
             daemon=True,
         )
@@ -195,7 +195,7 @@ class ProcessesExecutor:
         living = [path for path, worker in self._partition.placement.items() if worker == number]
         homes = living[0] if len(living) == 1 else f"{living[0]} to {living[-1]}"
         return (
-            f"Worker {number} (process {process.pid}, home of {homes}) {how} at tag {self._worker.clock.number}. "
+            f"Worker {number} (process {process.pid}, home of {homes}) {how} at tag {self._worker.clock.tags_run}. "
             "The program cannot go on without it."
         )
 
@@ -216,7 +216,8 @@ class ProcessesExecutor:
         for process in self._processes:
             process.close()
         self._processes, self._pipes = [], []
-        for segment in (self._shared, self._board_handle.segment, *(m for mail in self._mail.values() for m in mail)):
+        self._board_handle.close()
+        for segment in (self._shared, *(m for mail in self._mail.values() for m in mail)):
             segment.close()
 
 
@@ -242,9 +243,10 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
     mail: Mapping[int, list[Segment]],
     board_handle: BoardHandle,
     pipe: Connection,
-    parent: int,
+    parent: int | None,
 ) -> None:
-    """Run worker `number` until the program ends."""
+    """Run worker `number` until the program ends, or `parent` (the fork server, if None) is gone."""
+    parent = parent or os.getppid()
     # Ctrl-C goes to the whole group; the caller decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()

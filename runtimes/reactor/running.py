@@ -49,6 +49,9 @@ class Clock:
     """Which tag a worker is at."""
 
     number: int = 0
+    """Logical time in periods."""
+    tags_run: int = 0
+    """How many tags are over; differs from `number` at the last tag, which follows the one before at once."""
 
 
 class LiveLane(Protocol):

@@ -87,6 +87,8 @@ class Partition:
         self.crossing = {lane.index for lane in assembly.lanes if readers[lane.index] - {writer[lane.index]}}
         self.turns = max((lane.slots for lane in assembly.lanes if lane.block is None), default=1)
         """For how many tags values that are no arrays may be needed."""
+        self.reach = 1 + max((lane.slots for lane in assembly.lanes), default=1)
+        """So many tags after a value was set, nobody can read it any more."""
         self._lay_out()
         mailers = {writer[i] for i in self.crossing if assembly.lanes[i].block is None}
         self.mail_of = dict.fromkeys(mailers, self.turns)
@@ -163,11 +165,17 @@ class Worker:
                 plan = self._usual = self._usual or self._plan(clock.number)
             self._run_tag(plan)
             clock.number += 1
+            clock.tags_run += 1
             if ends_ns is not None:
                 ends_ns.append(perf_counter_ns())
 
     def run_last(self) -> None:
-        """Run the last tag: shutdown reactions, and what they trigger."""
+        """Run the last tag: shutdown reactions, and what they trigger.
+
+        It comes a microstep after the one before: no value that is delayed by a period arrives, so its
+        number lies beyond the reach of every delay.
+        """
+        self.clock.number += self.partition.reach
         self._run_tag(self._plan(None))
 
     def wait(self, line: int, target: int) -> None:
@@ -197,7 +205,7 @@ class Worker:
             self._outbox.flush(self.clock.number)
             self._board.publish(self.number)
             for peer in self._peers:
-                target = (self.clock.number + 1) * self.partition.steps[peer]
+                target = (self.clock.tags_run + 1) * self.partition.steps[peer]
                 if self._board.wait(peer, target, WAIT_SLICE_S) != REACHED:
                     self.wait(peer, target)
 
@@ -206,7 +214,7 @@ class Worker:
         row = next((row for known, row in zip(plan.steps, plan.rows, strict=True) if known is step), None)
         where = (row.reactor, row.name) if row is not None else ("the runtime", f"worker {self.number}")
         text = "".join(traceback.format_exception(error)) if self.number else ""
-        return ReactionFailed(*where, self.clock.number, f"{type(error).__name__}: {error}", text)
+        return ReactionFailed(*where, self.clock.tags_run, f"{type(error).__name__}: {error}", text)
 
     def _plan(self, tag: int | None) -> _TagPlan:
         """What to do at tag number `tag`, or at the last one."""
@@ -239,7 +247,7 @@ class Worker:
         assert board is not None
 
         def wait() -> None:
-            target = clock.number * each + published
+            target = clock.tags_run * each + published
             if board.wait(peer, target, WAIT_SLICE_S) != REACHED:
                 self.wait(peer, target)
 

@@ -294,3 +294,36 @@ def test_an_exception_in_an_actor_names_task_index_and_round_and_carries_the_rem
         assert 'raise KeyError("lost key")' in str(caught.value.__cause__)
         with pytest.raises(RuntimeFailure, match="Open another"):
             session.advance(1)
+
+
+class Assigner(Task):
+    """Fills or assigns a large array that says which member gave it in which round."""
+
+    def __init__(self, context, *, assigning):
+        self.index = context.index
+        self.assigns = context.index in assigning
+        self.held = np.zeros(LARGE.shape)
+        self.rounds = 0
+
+    def fire(self, inputs, outputs):
+        self.rounds += 1
+        array = self.held if self.assigns else outputs["array"]
+        array[...] = 10 * self.rounds + self.index
+        if self.assigns:
+            outputs["array"] = array
+
+
+@pytest.mark.parametrize("assigning", [range(5), (1, 3), ()], ids=["all", "some", "none"])
+def test_large_arrays_arrive_whether_all_members_or_some_or_none_assign_theirs(cluster, assigning):
+    builder = GraphBuilder(workload="test", parameters={}, seed=0, unit="firing", units_per_round=5)
+    bank = builder.bank("bank", 5, partial(Assigner, assigning=assigning), outputs=[Output("array", LARGE)])
+    sink = builder.task("sink", Sink, inputs=["arrays"], observed=True)
+    builder.gather(bank["array"], sink["arrays"])
+    layout = packed(builder.build(), driver_slice=True, places=2)
+    with RaySession(cluster, layout, stops_cluster=False) as session:
+        for number in (1, 2, 3):
+            session.advance(1)
+            arrays = session.received()["sink"]["arrays"]
+            assert [array.min() for array in arrays] == [array.max() for array in arrays]
+            assert [array[0] for array in arrays] == [10 * number + i for i in range(5)]
+            assert not any(array.flags.writeable for array in arrays)
