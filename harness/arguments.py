@@ -15,7 +15,7 @@ from harness.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Field", "bind", "fields_of", "parse_assignments", "parse_runtime", "spell_runtime"]
+__all__ = ["Field", "bind", "fields_of", "parse_assignments", "parse_runtime"]
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +83,6 @@ def parse_runtime(text: str) -> tuple[str, dict[str, str]]:
         raise UsageError(f"'{text}' names no runtime. Write NAME or NAME:key=value,key=value.")
     parts = options.split(",") if colon and options else []
     return name.strip(), parse_assignments(parts, flag=f"--runtime {name.strip()}:")
-
-
-def spell_runtime(name: str, options: Mapping[str, Any]) -> str:
-    """The text that `parse_runtime` reads as `name` and `options`."""
-    spelt = ",".join(f"{key}={value if isinstance(value, str) else _spell(value)}" for key, value in options.items())
-    return f"{name}:{spelt}" if spelt else name
 
 
 def _spell(value: Any) -> str:

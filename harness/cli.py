@@ -103,13 +103,14 @@ _NOTHING = Selection()
 
 
 @app.command
-def run(
+def run(  # noqa: PLR0913 - one argument for each flag
     suite: _Suite = None,
     /,
     *,
     selection: Selection = _NOTHING,
     out: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    figures: bool = True,
     json: _Json = False,
 ) -> ExitStatus:
     """Measure a suite, or one workload, on several runtimes, and report.
@@ -120,6 +121,8 @@ def run(
         Folder for the results; results/runs/NAME-TIME if not given.
     resume
         Go on with the run in --out: what has no good record yet runs again.
+    figures
+        Draw figures at the end.
     """
     from harness.plan import PlanFile
     from harness.progress import progress_on
@@ -135,7 +138,7 @@ def run(
     else:
         file.write(plan)
     Runner(plan=plan, folder=folder, progress=progress_on(_console(to_stderr=json))).run()
-    return _show(write_report(folder), as_json=json)
+    return _show(write_report(folder, figures=figures), as_json=json)
 
 
 @app.command

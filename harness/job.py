@@ -28,6 +28,7 @@ __all__ = [
 MAX_VALUES = 10_000
 """Durations that a record holds at most."""
 
+
 class Phase(StrEnum):
     """What a child does; a timeout says in which it came."""
 

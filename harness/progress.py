@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.segment import Segment, Segments
 from rich.text import Text
 
 from harness.estimate import Estimator, in_minutes
@@ -27,6 +28,8 @@ __all__ = ["LiveProgress", "Names", "PlainProgress", "Progress", "progress_on"]
 
 _REFRESH_S = 1.0
 """Drawing takes a processor some milliseconds, which the rounds may want."""
+_STATUS_LINES = 4
+"""Room below the table: what runs now, on narrow terminals in several lines."""
 
 
 class Progress(Protocol):
@@ -99,9 +102,7 @@ class PlainProgress:
 
     def finished(self, invocation: Invocation, record: Record) -> None:
         """One line: which, and what became of it."""
-        if record.outcome != "skipped":
-            self._estimator.learn(invocation, self._clock() - self._began_s)
-        self._due.remove(invocation)
+        self._take_note(invocation, record)
         done = self._total - len(self._due)
         self.message(
             f"[{done}/{self._total}] {self._name(invocation)}, block {invocation.block}: "
@@ -120,6 +121,12 @@ class PlainProgress:
     ) -> None:
         pass
 
+    def _take_note(self, invocation: Invocation, record: Record) -> None:
+        """One less to do, and one more whose time is known."""
+        if record.outcome != "skipped":
+            self._estimator.learn(invocation, self._clock() - self._began_s)
+        self._due.remove(invocation)
+
     def _name(self, invocation: Invocation) -> str:
         return f"{self._names.cell(invocation)} on {self._names.runtime(invocation)}"
 
@@ -137,7 +144,7 @@ class LiveProgress(PlainProgress):
         self._current: Invocation | None = None
         self._table: RenderableType = Text("")
         # Drawn only between looks at the child, never by a thread beside it.
-        self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="visible")
+        self._live = Live(console=console, auto_refresh=False, transient=True)
         self._drawn_s = 0.0
 
     def begin(self, records: Sequence[Record], due: Sequence[Invocation]) -> None:
@@ -172,8 +179,7 @@ class LiveProgress(PlainProgress):
     def finished(self, invocation: Invocation, record: Record) -> None:
         """Let the table grow; a line only for what went wrong."""
         self._records.append(record)
-        self._estimator.learn(invocation, self._clock() - self._began_s)
-        self._due.remove(invocation)
+        self._take_note(invocation, record)
         if record.outcome != "ok":
             self.message(f"{self._name(invocation)}: {_outcome(record)}")
         self._remake_table()
@@ -189,7 +195,11 @@ class LiveProgress(PlainProgress):
 
     def _remake_table(self) -> None:
         rows = summarise(self._records)
-        self._table = summary_table(rows, width=self._console.width) if rows else Text("")
+        table = summary_table(rows, width=self._console.width) if rows else Text("")
+        # Of a table that is higher than the terminal the end: what is above could not be redrawn.
+        lines = self._console.render_lines(table, pad=False)[-max(self._console.height - _STATUS_LINES, 1) :]
+        newline = Segment.line()
+        self._table = Segments([segment for line in lines for segment in (*line, newline)])
 
     def _draw(self, status: str) -> None:
         now_s = self._clock()

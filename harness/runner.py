@@ -19,7 +19,7 @@ from harness.process_tree import become_subreaper
 from harness.records import RecordFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from harness.plan import Invocation, Key, Plan
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from harness.records import Record
 
 __all__ = ["Runner", "prepare_folder"]
+
+PairingKey = tuple[str, str, str, str]
+"""A cell on a runtime: workload, parameters, runtime, options."""
 
 
 def prepare_folder(folder: Path, *, resume: bool) -> None:
@@ -72,13 +75,13 @@ class Runner:
         records = file.read()
         done = _done(records)
         due = [invocation for invocation in schedule(self.plan) if invocation.key not in done]
-        self.progress.begin(records, due)
         with self.progress, _interruptible(self.folder):
-            self._run_all(due, file)
+            refusals = self._refusals(due) if due else {}
+            self.progress.begin(records, due)
+            self._run_all(due, refusals, file)
 
-    def _run_all(self, due: list[Invocation], file: RecordFile) -> None:
+    def _run_all(self, due: list[Invocation], refusals: Mapping[PairingKey, str], file: RecordFile) -> None:
         facts = machine_facts()
-        refusals = self._refusals(due) if due else {}
         for invocation in due:
             machine = facts | {"load_average": load_average()}
             self.progress.started(invocation)
@@ -94,7 +97,7 @@ class Runner:
         log = self.folder / "logs" / _log_name(invocation)
         return measure(invocation, log=log, timeout_s=self.plan.timeout_s, machine=machine, watch=self.progress.phase)
 
-    def _refusals(self, due: list[Invocation]) -> dict[tuple[str, str, str, str], str]:
+    def _refusals(self, due: list[Invocation]) -> dict[PairingKey, str]:
         """Why pairings of cell and runtime cannot run here, asked of a throw-away child process.
 
         Raises:
@@ -126,7 +129,7 @@ def _done(records: list[Record]) -> set[Key]:
     return {key for key, record in newest.items() if record.outcome == "ok"}
 
 
-def _pairing_key(invocation: Invocation) -> tuple[str, str, str, str]:
+def _pairing_key(invocation: Invocation) -> PairingKey:
     return invocation.key[:4]
 
 

@@ -113,7 +113,9 @@ class TaskReactor(Reactor):
             Outputs(self.node.path, self.senders, {name: s[phase % len(s)] for name, s in slots.items()})
             for phase in range(self.phases)
         ]
-        self.arriving = [(name, edge, port) for name, (edge, port, views) in arrivals.items() if views is None]
+        self.arriving = [
+            (name, self.arrival(edge, port)) for name, (edge, port, views) in arrivals.items() if views is None
+        ]
         self.at = [self.priming_tags % self.phases]
         """The phase of the last tag that fired the task; each round turns it."""
         self.primed = 0
@@ -130,7 +132,7 @@ class TaskReactor(Reactor):
     def prepare_fire(self) -> Callable[[], None]:
         """What fires the task, with all that it needs at hand."""
         fire, inputs, outputs, phases = self.task.fire, self.inputs, self.outputs, self.phases
-        arriving, arrived, send, at = self.arriving, self.arrived, self.send, self.at
+        arriving, send, at = self.arriving, self.send, self.at
         if phases == 1 and not arriving:
             only_inputs, only_outputs = inputs[0], outputs[0]
 
@@ -144,21 +146,21 @@ class TaskReactor(Reactor):
         def fire_in_turn() -> None:
             at[0] = phase = (at[0] + 1) % phases
             now = inputs[phase]
-            for name, edge, port in arriving:
-                now[name] = arrived(edge, port)
+            for name, arrived in arriving:
+                now[name] = arrived()
             fire(now, outputs[phase])
             if outputs[phase].assigned:
                 send(outputs[phase])
 
         return fire_in_turn
 
-    def arrived(self, edge: Edge, port: Input[Any]) -> Any:
-        """What came through `edge` in this tag, where that is no declared array."""
+    def arrival(self, edge: Edge, port: Input[Any]) -> Callable[[], Any]:
+        """What tells what came through `edge` in this tag, where that is no declared array."""
         if edge.shape is EdgeShape.GATHER:
-            return port.values
+            return port.read_all
         if edge.shape is EdgeShape.SCATTER:
-            return item_of(port.value, self.index, self.node.members, str(edge.source))
-        return port.value
+            return lambda: item_of(port.read(), self.index, self.node.members, str(edge.source))
+        return port.read
 
     def prime(self) -> None:
         """Give the initial values of delayed outputs, as a round before the first would have given them."""

@@ -293,8 +293,8 @@ def _check_triggers(
             for feed in feeds[port]:
                 if feed is not None and feed[0][0].steady:
                     raise AssemblyError(
-                        f"Reaction '{row.reactor}.{row.name}' is triggered by '{port}', which is fed by the steady output "
-                        f"'{feed[0][0]}': no presence is kept for it. Trigger by a timer, and read it as a source."
+                        f"Reaction '{row.reactor}.{row.name}' is triggered by '{port}', which is fed by the steady "
+                        f"output '{feed[0][0]}': no presence is kept for it. Trigger by a timer and read it."
                     )
 
 

@@ -86,7 +86,7 @@ class ProcessesExecutor:
             workers + 1, workers, context, spin=workers <= processors(), native=self._native
         )
         self._shared = Segment(self._partition.shared_nbytes)
-        self._mail = {w: [Segment(0) for _ in range(turns)] for w, turns in self._partition.mail_of.items()}
+        self._mail = {w: [Segment(0) for _ in range(self._partition.turns)] for w in self._partition.mailers}
         self._limit = self._shared.memory[:8].cast("q")
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []

@@ -21,27 +21,27 @@ from runtimes.reactor.errors import ReactionFailed, ReactorError
 from runtimes.reactor.memory import Segment, aligned, array_in
 from runtimes.reactor.plan import place, publish_points, script
 from runtimes.reactor.running import (
-    HEADER_WORDS,
-    Activity,
+    LETTER_WORDS,
+    TABLE_WORDS,
     ArrayLane,
     Clock,
     InputChannels,
-    Outbox,
+    Mail,
+    Mailbox,
     OutputChannels,
-    ReceivedLane,
-    SentLane,
+    OwnBox,
     ValueLane,
     block_views,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from runtimes.reactor.assembly import Assembly, ReactionRow
+    from runtimes.reactor.assembly import Assembly, Lane, ReactionRow
     from runtimes.reactor.board import Board
-    from runtimes.reactor.running import Words
+    from runtimes.reactor.running import Box
 
 __all__ = ["Aborted", "Partition", "Worker"]
 
@@ -87,6 +87,25 @@ class Partition:
         self.crossing = {lane.index for lane in assembly.lanes if readers[lane.index] - {writer[lane.index]}}
         self.turns = max((lane.slots for lane in assembly.lanes if lane.block is None), default=1)
         """For how many tags values that are no arrays may be needed."""
+        sent = [i for i in sorted(self.crossing) if assembly.lanes[i].block is None]
+        self.groups = sorted({tuple(sorted(readers[i] - {writer[i]})) for i in sent})
+        """Sets of workers that read the same values of others."""
+        self.recipients = {i: self.groups.index(tuple(sorted(readers[i] - {writer[i]}))) for i in sent}
+        """Value lanes that cross, with the number of the group that reads them."""
+        self.mailers = sorted({writer[i] for i in sent})
+        """Workers that send letters; each has `turns` segments for them."""
+        self.reach = 1 + max((lane.slots for lane in assembly.lanes), default=1)
+        """So many tags after a value was set, nobody can read it any more."""
+        self._lay_out()
+        self.turns = max((lane.slots for lane in assembly.lanes if lane.block is None), default=1)
+        """For how many tags values that are no arrays may be needed."""
+        sent = [i for i in sorted(self.crossing) if assembly.lanes[i].block is None]
+        self.groups = sorted({tuple(sorted(readers[i] - {writer[i]})) for i in sent})
+        """Sets of workers that read the same values of others."""
+        self.recipients = {i: self.groups.index(tuple(sorted(readers[i] - {writer[i]}))) for i in sent}
+        """Value lanes that cross, with the number of the group that reads them."""
+        self.mailers = sorted({writer[i] for i in sent})
+        """Workers that send letters; each has `turns` segments for them."""
         self.reach = 1 + max((lane.slots for lane in assembly.lanes), default=1)
         """So many tags after a value was set, nobody can read it any more."""
         self._lay_out()
@@ -95,7 +114,7 @@ class Partition:
         """Workers that send messages, with the number of segments their mail takes turns in."""
 
     def _lay_out(self) -> None:
-        """Offsets in the shared segment: the limit, blocks, stamps, headers of messages."""
+        """Offsets in the shared segment: the limit, blocks, stamps, tables of letters."""
         offset = aligned(8)
         self.block_offsets: dict[int, int] = {}
         self.word_offsets: dict[int, int] = {}
@@ -106,18 +125,15 @@ class Partition:
                 offset = aligned(offset + items * int(np.prod(block.shape)) * np.dtype(block.dtype).itemsize)
         for index in sorted(self.crossing):
             lane = self.assembly.lanes[index]
-            if lane.block is None:
-                words = lane.slots * HEADER_WORDS
-            elif not self.assembly.blocks[lane.block].steady:
-                words = lane.slots
-            else:
-                continue
-            self.word_offsets[index] = offset
-            offset = aligned(offset + 8 * words)
-        self.activity_offsets = []
-        for _ in range(self.workers):
-            self.activity_offsets.append(offset)
-            offset = aligned(offset + 8 * self.turns)
+            if lane.block is not None and not self.assembly.blocks[lane.block].steady:
+                self.word_offsets[index] = offset
+                offset = aligned(offset + 8 * lane.slots)
+        self.table_offsets: dict[int, list[int]] = {}
+        self.table_words = TABLE_WORDS + LETTER_WORDS * len(self.groups) * max(self.steps)
+        for worker in self.mailers:
+            stride = aligned(8 * self.table_words)
+            self.table_offsets[worker] = [offset + turn * stride for turn in range(self.turns)]
+            offset += self.turns * stride
         self.shared_nbytes = offset
 
 
@@ -141,8 +157,9 @@ class Worker:
         self._peers = [peer for peer in range(partition.workers) if peer != number]
         self._look_around = look_around
         self._shared = shared
-        self._outbox = Outbox(mail.get(number, []))
-        self._bind_ports(mail)
+        letters = {worker: Mail(self._tables(worker), segments) for worker, segments in mail.items()}
+        self._box = OwnBox(partition.turns, partition.recipients, letters.get(number))
+        self._bind_ports(letters)
         self._cues = script(partition.assembly, partition.placement, partition.points, number)
         starts = [first for row in partition.assembly.reactions for first, _ in row.timers]
         self._usual_from = 1 + max(starts, default=0)
@@ -202,7 +219,7 @@ class Worker:
             raise self._failure(plan, step, error) from error
         if self._peers:
             assert self._board is not None
-            self._outbox.flush(self.clock.number)
+            self._box.flush(self.clock.number)
             self._board.publish(self.number)
             for peer in self._peers:
                 target = (self.clock.tags_run + 1) * self.partition.steps[peer]
@@ -255,21 +272,25 @@ class Worker:
 
     def _publishing(self) -> Step:
         """A step that sends what waits and publishes progress."""
-        board, clock, outbox, line = self._board, self.clock, self._outbox, self.number
+        board, clock, box, line = self._board, self.clock, self._box, self.number
         assert board is not None
 
         def publish() -> None:
-            outbox.flush(clock.number)
+            box.flush(clock.number)
             board.publish(line)
 
         return publish
 
-    def _bind_ports(self, mail: Mapping[int, list[Segment]]) -> None:
+    def _bind_ports(self, letters: Mapping[int, Mail]) -> None:
         """Make this worker's view of all lanes, and let its reactors' ports look through them."""
         assembly, placement = self.partition.assembly, self.partition.placement
         arrays = {block.index: self._block_arrays(block.index) for block in assembly.blocks}
-        activities = [Activity(self._activity_words(number)) for number in range(self.partition.workers)]
-        lanes = [self._lane(index, arrays, mail, activities) for index in range(len(assembly.lanes))]
+        boxes: dict[int, Box] = {
+            worker: Mailbox(mail, frozenset(n for n, group in enumerate(self.partition.groups) if self.number in group))
+            for worker, mail in letters.items()
+        }
+        boxes[self.number] = self._box
+        lanes = [self._lane(lane, arrays, boxes) for lane in assembly.lanes]
         of_port: dict[Output[Any], list[int]] = defaultdict(list)
         for lane in assembly.lanes:
             of_port[lane.port].append(lane.index)
@@ -284,7 +305,7 @@ class Worker:
                     if first.block is not None and port.width is not None:
                         stop = first.item + port.channels
                         block = [slot[first.item : stop] for slot in arrays[first.block]]
-                    port.live = OutputChannels(own, block, self.clock)
+                    port.live = OutputChannels(own, self._box, block, self.clock)
                 elif isinstance(port, Input):
                     feeds = assembly.feeds[port]
                     port.live = InputChannels(
@@ -318,37 +339,20 @@ class Worker:
         assert self._shared is not None
         return list(array_in(self._shared.memory, offset, shape, block.dtype))
 
-    def _lane(
-        self,
-        index: int,
-        arrays: Mapping[int, list[NDArray[Any]]],
-        mail: Mapping[int, list[Segment]],
-        activities: Sequence[Activity],
-    ) -> Any:
-        """This worker's view of lane `index`."""
-        lane = self.partition.assembly.lanes[index]
-        crossing = index in self.partition.crossing
-        if lane.block is not None:
-            slots = [slot[lane.item, ...] for slot in arrays[lane.block]]
-            if self.partition.assembly.blocks[lane.block].steady:
-                return ArrayLane(slots, None)
-            return ArrayLane(
-                slots, self._words(self.partition.word_offsets[index], lane.slots) if crossing else [0] * lane.slots
-            )
-        writer = self.partition.placement[lane.reactor]
-        if not crossing:
-            return ValueLane(lane.slots, activities[writer])
-        header = self._words(self.partition.word_offsets[index], lane.slots * HEADER_WORDS)
-        if writer == self.number:
-            return SentLane(lane.slots, activities[writer], header, self._outbox)
-        return ReceivedLane(lane.slots, activities[writer], header, mail[writer])
+    def _lane(self, lane: Lane, arrays: Mapping[int, list[NDArray[Any]]], boxes: Mapping[int, Box]) -> Any:
+        """This worker's view of `lane`; None if nothing of it comes here."""
+        if lane.block is None:
+            box = boxes.get(self.partition.placement[lane.reactor])
+            return None if box is None else ValueLane(box, lane.index)
+        slots = [slot[lane.item, ...] for slot in arrays[lane.block]]
+        if self.partition.assembly.blocks[lane.block].steady:
+            return ArrayLane(slots, None)
+        offset = self.partition.word_offsets.get(lane.index)
+        return ArrayLane(slots, [0] * lane.slots if offset is None else self._words(offset, lane.slots))
 
-    def _activity_words(self, worker: int) -> Words:
-        """When `worker` has set something: shared with it, unless it is alone."""
-        turns = self.partition.turns
-        if self._shared is None:
-            return [0] * turns
-        return self._words(self.partition.activity_offsets[worker], turns)
+    def _tables(self, worker: int) -> list[memoryview[int]]:
+        """The tables of letters of `worker`, one for each turn."""
+        return [self._words(offset, self.partition.table_words) for offset in self.partition.table_offsets[worker]]
 
     def _words(self, offset: int, count: int) -> memoryview[int]:
         """`count` shared words of 8 bytes."""

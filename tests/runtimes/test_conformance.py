@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.runtimes.random_graphs import Plan, graph_of, plans
 
-from runtimes.reactor_adapter import GraphReactor, ReactorSession
 from runtimes.reactor import Program
+from runtimes.reactor_adapter import GraphReactor, ReactorSession
 from runtimes.sequential import SequentialSession
+from tests.runtimes.random_graphs import Plan, graph_of, plans
 from workloads.dataflow import Digest, Graph, Session
 
 ROUNDS = 7

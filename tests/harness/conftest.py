@@ -1,0 +1,85 @@
+"""A distribution of plug-in workloads and runtimes, as others would write it, and the command to run them with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+MODULE = Path(__file__).with_name("plugin_kit.py")
+
+ENTRY_POINTS = """
+[reactorbench.workloads]
+counting = plugin_kit:COUNTING
+global_randomness = plugin_kit:GLOBAL_RANDOMNESS
+unbuildable = plugin_kit:UNBUILDABLE
+failing_task = plugin_kit:FAILING_TASK
+
+[reactorbench.runtimes]
+plain = plugin_kit:PLAIN
+other = plugin_kit:OTHER
+dying = plugin_kit:DYING
+hanging = plugin_kit:HANGING
+littering = plugin_kit:LITTERING
+refusing = plugin_kit:REFUSING
+needy = plugin_kit:NEEDY
+pausing = plugin_kit:PAUSING
+broken = plugin_kit_that_is_not_there:RUNTIME
+misnamed = plugin_kit:PLAIN
+no_runtime = plugin_kit:COUNTING
+"""
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory):
+    """A folder that, on the path, is an installed distribution."""
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "plugin_kit.py").write_text(MODULE.read_text(encoding="utf-8"), encoding="utf-8")
+    info = folder / "plugin_kit-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-kit\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def installed(plugins, monkeypatch):
+    """The plug-ins are installed in this process."""
+    monkeypatch.syspath_prepend(str(plugins))
+
+
+class Command:
+    """`reactorbench`, with the plug-ins installed and a folder of its own for temporary files."""
+
+    def __init__(self, plugins: Path, cwd: Path, temporary: Path) -> None:
+        self.temporary = temporary
+        path = [str(plugins), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.options = {
+            "cwd": cwd,
+            "env": os.environ | {"PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(self.temporary)},
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+        }
+
+    def __call__(self, *arguments) -> subprocess.CompletedProcess:
+        return subprocess.run(self._line(arguments), check=False, **self.options)
+
+    def start(self, *arguments) -> subprocess.Popen:
+        return subprocess.Popen(self._line(arguments), **self.options)
+
+    @staticmethod
+    def _line(arguments) -> list[str]:
+        return [sys.executable, "-m", "harness", *map(str, arguments)]
+
+
+@pytest.fixture
+def reactorbench(plugins, tmp_path):
+    # Ray keeps sockets below it, whose paths may not be long: those of pytest are.
+    with tempfile.TemporaryDirectory(prefix="t") as temporary:
+        yield Command(plugins, tmp_path, Path(temporary))

@@ -1,0 +1,185 @@
+"""Workloads and runtimes of a distribution that is not ours: what the harness is tested with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+
+from runtimes.protocol import Runtime
+from runtimes.sequential import SequentialSession
+from workloads.dataflow import ArraySpec, GraphBuilder, Output, Task, Workload
+
+
+class CountingParameters(msgspec.Struct, frozen=True, kw_only=True):
+    width: Annotated[int, msgspec.Meta(description="number of counters", ge=1)] = 3
+    step: Annotated[float, msgspec.Meta(description="what is added in a round")] = 1.0
+    direction: Annotated[Literal["up", "down"], msgspec.Meta(description="which way")] = "up"
+    target: Annotated[str, msgspec.Meta(description="a place that exists: here")] = "here"
+    offsets: Annotated[list[int], msgspec.Meta(description="added at first")] = []
+
+    def __post_init__(self) -> None:
+        if self.direction == "down" and self.step == 0:
+            raise ValueError("direction=down needs a step that is not 0.")
+
+
+class Counter(Task):
+    def __init__(self, parameters, context) -> None:
+        self.value = float(context.index + sum(parameters.offsets))
+        self.step = parameters.step if parameters.direction == "up" else -parameters.step
+        self.fired = 0
+
+    def fire(self, inputs, outputs) -> None:
+        self.value += self.step
+        self.fired += 1
+        outputs["value"][...] = self.value
+
+    def tallies(self):
+        return {"resets": self.fired}
+
+
+class RandomCounter(Task):
+    def __init__(self, context) -> None:
+        self.generator = np.random.default_rng()
+
+    def fire(self, inputs, outputs) -> None:
+        outputs["value"][...] = self.generator.random()
+
+
+class FailingCounter(Task):
+    def __init__(self, context) -> None:
+        pass
+
+    def fire(self, inputs, outputs) -> None:
+        raise ArithmeticError("the counter overflowed\nwith a second line")
+
+
+class Sink(Task):
+    def __init__(self, context) -> None:
+        pass
+
+    def fire(self, inputs, outputs) -> None:
+        pass
+
+
+def graph_of(name, parameters, seed, width, factory):
+    builder = GraphBuilder(
+        workload=name, parameters=msgspec.to_builtins(parameters), seed=seed, unit="count", units_per_round=width
+    )
+    counters = builder.bank("counter", width, factory, outputs=[Output("value", ArraySpec((), "f8"))])
+    sink = builder.task("sink", Sink, inputs=["values"], observed=True)
+    builder.gather(counters["value"], sink["values"])
+    return builder.build()
+
+
+def build_counting(parameters, seed):
+    return graph_of("counting", parameters, seed, parameters.width, partial(Counter, parameters))
+
+
+def check_counting(parameters) -> None:
+    if parameters.target != "here":
+        raise ValueError(f"Target '{parameters.target}' does not exist. Use 'here'.")
+
+
+class NoParameters(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+def build_random(parameters, seed):
+    return graph_of("global_randomness", parameters, seed, 2, RandomCounter)
+
+
+def build_failing(parameters, seed):
+    return graph_of("failing_task", parameters, seed, 2, FailingCounter)
+
+
+def build_nothing(parameters, seed):
+    raise LookupError("no graph today")
+
+
+COUNTING = Workload(
+    name="counting", summary="Counts.", parameters=CountingParameters, build=build_counting, check=check_counting
+)
+GLOBAL_RANDOMNESS = Workload(
+    name="global_randomness", summary="Draws from a stream of nobody's.", parameters=NoParameters, build=build_random
+)
+FAILING_TASK = Workload(name="failing_task", summary="Raises.", parameters=NoParameters, build=build_failing)
+UNBUILDABLE = Workload(name="unbuildable", summary="Cannot be built.", parameters=NoParameters, build=build_nothing)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    workers: Annotated[int, msgspec.Meta(description="how many", ge=0)] = 0
+    where: Annotated[str, msgspec.Meta(description="a file to write process ids to")] = ""
+
+
+class Dying(SequentialSession):
+    def advance(self, rounds):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+)
+
+
+def spawn_stubborn(where) -> None:
+    """A process in a session of its own that ignores SIGTERM; returns once it does."""
+    child = subprocess.Popen([sys.executable, "-c", STUBBORN], start_new_session=True, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    if where:
+        Path(where).write_text(str(child.pid), encoding="ascii")
+
+
+class Hanging(SequentialSession):
+    def advance(self, rounds):
+        time.sleep(600)
+
+
+class Pausing(SequentialSession):
+    def advance(self, rounds):
+        time.sleep(0.02 * rounds)
+        return super().advance(rounds)
+
+
+def open_plain(graph, options, scratch):
+    return SequentialSession(graph)
+
+
+def open_hanging(graph, options, scratch):
+    spawn_stubborn(options.where)
+    return Hanging(graph)
+
+
+def open_littering(graph, options, scratch):
+    spawn_stubborn(options.where)
+    return SequentialSession(graph)
+
+
+def refuse(graph, options):
+    return "it runs on Sundays only"
+
+
+def notice(options):
+    return f"{options.workers} workers" if options.workers else None
+
+
+PLAIN = Runtime(name="plain", summary="A loop.", options=Options, open=open_plain, notice=notice)
+OTHER = Runtime(name="other", summary="The loop again.", options=Options, open=open_plain)
+DYING = Runtime(name="dying", summary="Dies.", options=Options, open=lambda graph, options, scratch: Dying(graph))
+HANGING = Runtime(name="hanging", summary="Hangs.", options=Options, open=open_hanging)
+LITTERING = Runtime(name="littering", summary="Leaves a process.", options=Options, open=open_littering)
+REFUSING = Runtime(name="refusing", summary="Refuses.", options=Options, open=open_plain, refuses=refuse)
+NEEDY = Runtime(
+    name="needy", summary="Needs much.", options=Options, open=open_plain, requires=("a_module_that_is_not_there",)
+)
+PAUSING = Runtime(
+    name="pausing", summary="Takes its time.", options=Options, open=lambda graph, options, scratch: Pausing(graph)
+)

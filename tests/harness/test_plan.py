@@ -1,0 +1,105 @@
+"""The order of a run, and the plan that a results folder keeps."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import UsageError
+from harness.plan import Cell, Plan, PlanFile, RuntimeChoice, schedule
+
+
+def plan_with(runtimes, invocations=2, cells=1, seed=0):
+    return Plan(
+        name="example",
+        title="Example",
+        invocations=invocations,
+        timeout_s=10.0,
+        seed=seed,
+        cells=tuple(
+            Cell(
+                workload="counting",
+                parameters={"width": width, "step": 1.0},
+                runtimes=tuple(RuntimeChoice(name=name, options={}) for name in runtimes),
+                warmup_rounds=1,
+                rounds=1,
+                measure_s=0.0,
+            )
+            for width in range(1, cells + 1)
+        ),
+    )
+
+
+def test_blocks_run_forth_and_back():
+    order = [(i.runtime.name, i.block) for i in schedule(plan_with("AB", invocations=3))]
+
+    assert order == [("A", 0), ("B", 0), ("B", 1), ("A", 1), ("A", 2), ("B", 2)]
+
+
+def test_a_cell_is_done_before_the_next_begins():
+    widths = [i.cell.parameters["width"] for i in schedule(plan_with("AB", cells=2))]
+
+    assert widths == [1, 1, 1, 1, 2, 2, 2, 2]
+
+
+@given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**31))
+def test_every_runtime_meets_every_seed_of_every_cell_once(runtimes, invocations, cells, seed):
+    planned = schedule(plan_with("ABCDE"[:runtimes], invocations, cells, seed))
+
+    assert [i.number for i in planned] == list(range(1, runtimes * invocations * cells + 1))
+    assert len({i.key for i in planned}) == len(planned)
+    assert all(i.seed == seed + i.block for i in planned)
+
+
+@given(st.integers(2, 5), st.integers(1, 5))
+def test_a_linear_drift_falls_on_all_runtimes_alike_after_whole_pairs_of_blocks(runtimes, pairs):
+    planned = schedule(plan_with("ABCDE"[:runtimes], invocations=2 * pairs))
+
+    drift = {}
+    for invocation in planned:
+        drift.setdefault(invocation.runtime.name, []).append(invocation.number)
+    assert len({sum(numbers) for numbers in drift.values()}) == 1
+
+
+def test_a_stored_plan_equals_the_one_that_was_stored(tmp_path):
+    file = PlanFile(tmp_path)
+    file.write(plan_with("AB"))
+
+    file.check_equal(plan_with("AB"))
+    assert file.read() == plan_with("AB")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (plan_with("AB", invocations=4), "invocations is 2 there and 4 here"),
+        (plan_with("AB", cells=2), "1 cells there and 2 here"),
+        (plan_with("ABC"), "runtimes of cell 1 (counting) differ"),
+        (plan_with("AB", seed=1), "seed is 0 there and 1 here"),
+    ],
+)
+def test_another_plan_is_refused_with_what_differs(tmp_path, other, said):
+    file = PlanFile(tmp_path)
+    file.write(plan_with("AB"))
+
+    with pytest.raises(UsageError) as caught:
+        file.check_equal(other)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"name": 1}'])
+def test_a_folder_without_a_plan_has_no_run_to_resume(tmp_path, content):
+    if content is not None:
+        (tmp_path / "plan.json").write_text(content, encoding="utf-8")
+
+    with pytest.raises(UsageError):
+        PlanFile(tmp_path).read()
+
+
+def test_a_stored_plan_can_be_read_by_people(tmp_path):
+    PlanFile(tmp_path).write(plan_with("AB"))
+
+    assert msgspec.json.decode((tmp_path / "plan.json").read_bytes())["cells"][0]["workload"] == "counting"
+    assert len((tmp_path / "plan.json").read_text(encoding="utf-8").splitlines()) > 10

@@ -1,0 +1,145 @@
+"""Suites: what they may say, and the plans they make."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import UsageError
+from harness.plan import schedule
+from harness.suite import plan_of, read_suite, suite_names, suite_of_workload
+
+GOOD = """
+title = "Two cells"
+invocations = 3
+rounds = 7
+seed = 5
+runtimes = ["plain", "other:workers=2"]
+
+[[cell]]
+workload = "counting"
+parameters = { width = 4 }
+
+[[cell]]
+workload = "counting"
+parameters = { offsets = [1, 2] }
+runtimes = ["plain"]
+rounds = 9
+"""
+
+
+@pytest.fixture
+def write(tmp_path, installed):
+    def write(text):
+        path = tmp_path / "mine.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_cells_take_from_the_top_what_they_do_not_say(write):
+    plan = plan_of(read_suite(write(GOOD)), {}, [])
+
+    assert (plan.name, plan.title, plan.invocations, plan.seed) == ("mine", "Two cells", 3, 5)
+    assert [cell.rounds for cell in plan.cells] == [7, 9]
+    assert [[r.name for r in cell.runtimes] for cell in plan.cells] == [["plain", "other"], ["plain"]]
+
+
+def test_parameters_and_options_are_completed_with_their_defaults(write):
+    first, second = plan_of(read_suite(write(GOOD)), {}, []).cells
+
+    assert first.parameters == {"width": 4, "step": 1.0, "direction": "up", "target": "here", "offsets": []}
+    assert second.parameters["offsets"] == [1, 2]
+    assert first.runtimes[1].options == {"workers": 2, "where": ""}
+
+
+def test_what_the_command_line_gives_wins_over_suite_and_cells(write):
+    plan = plan_of(read_suite(write(GOOD)), {"rounds": 2, "invocations": 1}, ["other"])
+
+    assert [cell.rounds for cell in plan.cells] == [2, 2]
+    assert [[r.name for r in cell.runtimes] for cell in plan.cells] == [["other"], ["other"]]
+    assert len(schedule(plan)) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "said"),
+    [
+        ("invocation = 3", "invocations = 3", "Did you mean 'invocations'?"),
+        ("paramters = { width = 4 }", "parameters = { width = 4 }", "cell 1 has an unknown key 'paramters'"),
+        ("parameters = { widht = 4 }", "parameters = { width = 4 }", "Did you mean 'width'?"),
+        ("parameters = { width = 0 }", "parameters = { width = 4 }", "int >= 1"),
+        ("parameters = { width = 4.5 }", "parameters = { width = 4 }", "'width'"),
+        ("rounds = 0", "rounds = 7", "Setting 'rounds'"),
+        ('rounds = "7"', "rounds = 7", "rounds"),
+        ('runtimes = ["plaim", "other:workers=2"]', 'runtimes = ["plain", "other:workers=2"]', "'plain'"),
+        ('runtimes = ["plain", "other:worker=2"]', 'runtimes = ["plain", "other:workers=2"]', "'workers'"),
+        ('runtimes = ["plain", "plain"]', 'runtimes = ["plain", "other:workers=2"]', "same runtime twice"),
+        ("runtimes = []", 'runtimes = ["plain", "other:workers=2"]', "names no runtime"),
+        ("cell = 3", "[[cell]]", "cell"),
+        ("title = ", 'title = "Two cells"', "is no TOML"),
+    ],
+)
+def test_a_mistake_is_named(write, wrong, right, said):
+    assert right in GOOD
+    with pytest.raises(UsageError) as caught:
+        plan_of(read_suite(write(GOOD.replace(right, wrong, 1))), {}, [])
+    assert said in str(caught.value)
+
+
+def test_the_same_cell_twice_is_refused(write):
+    with pytest.raises(UsageError, match="same cell twice"):
+        plan_of(read_suite(write('runtimes = ["plain"]\n' + '[[cell]]\nworkload = "counting"\n' * 2)), {}, [])
+
+
+def test_a_suite_without_cells_is_refused(write):
+    with pytest.raises(UsageError, match=r"no \[\[cell\]\]"):
+        read_suite(write('title = "nothing"'))
+
+
+def test_a_file_that_is_no_text_is_no_suite(tmp_path):
+    path = tmp_path / "image.toml"
+    path.write_bytes(b"\x89PNG\xff")
+
+    with pytest.raises(UsageError, match="no UTF-8"):
+        read_suite(str(path))
+
+
+def test_a_path_without_a_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_suite(str(tmp_path / "none.toml"))
+
+
+def test_a_misspelt_suite_gets_the_nearest_one():
+    with pytest.raises(UsageError, match="Did you mean 'quick'"):
+        read_suite("quik")
+
+
+def test_every_shipped_suite_makes_a_plan():
+    assert "quick" in suite_names()
+    for name in suite_names():
+        assert schedule(plan_of(read_suite(name), {}, []))
+
+
+def test_the_quick_suite_has_its_cells_on_all_four_runtimes():
+    plan = plan_of(read_suite("quick"), {}, [])
+
+    named = [
+        (c.parameters.get("env_id"), c.parameters.get("envs"), c.parameters.get("fragment"), c.parameters.get("nbytes"))
+        for c in plan.cells
+    ]
+    assert named == [
+        ("CartPole-v1", 15, 1, None),
+        ("CartPole-v1", 15, 128, None),
+        ("ALE/Pong-v5", 8, 1, None),
+        (None, None, None, 1_000),
+        (None, None, None, 10_000_000),
+    ]
+    assert all([r.name for r in c.runtimes] == ["sequential", "reactor", "ray", "ray-packed"] for c in plan.cells)
+
+
+def test_a_workload_from_the_command_line_is_a_suite_of_one_cell(installed):
+    plan = plan_of(suite_of_workload("counting", {"width": "2", "step": "0.5"}), {"seed": 9}, ["plain:workers=1"])
+
+    (cell,) = plan.cells
+    assert (plan.name, plan.seed, cell.parameters["width"], cell.parameters["step"]) == ("counting", 9, 2, 0.5)
+    assert (cell.warmup_rounds, cell.measure_s) == (50, 1.0)
