@@ -8,8 +8,11 @@ HarnessError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["ExitStatus", "HarnessError", "Interrupted", "UsageError", "did_you_mean"]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.summary import SUBJECT, cells_of, finding, flat, usable
-from harness.wording import Labels, in_ratio, in_si, sample_form
+from harness.wording import Labels, in_ratio, in_si, plural_of, sample_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -159,7 +159,7 @@ def _throughput(rows: Sequence[SummaryRow], machine: str) -> Figure:
 def _draw_throughput(panel: Axes, cell: Sequence[SummaryRow], labels: Labels, names: Sequence[str]) -> None:
     panel.set_title("\n".join(textwrap.wrap(labels.full_cell(cell[0]), 30)))
     unit = next((row.unit for row in cell if row.unit), "unit")
-    panel.set_xlabel(f"{unit}s per second", fontsize=8.5)
+    panel.set_xlabel(f"{plural_of(unit)} per second", fontsize=8.5)
     panel.set_yticks(range(len(names)), names)
     shown = [row.units_per_s for row in cell if row.units_per_s is not None]
     _log_axis(panel, shown, in_si)
@@ -186,7 +186,7 @@ def _throughput_finding(rows: Sequence[SummaryRow]) -> str:
     if len(ranked) > 1:
         return f"{winner} has the highest throughput in {winners.count(winner)} of {len(ranked)} cells"
     best = ranked[0][-1]
-    rate = f"{in_si(_units_per_s(best))} {best.unit or 'unit'}s per second"
+    rate = f"{in_si(_units_per_s(best))} {plural_of(best.unit or 'unit')} per second"
     return f"{winner} is fastest on {Labels(rows).cell(best)}: {rate}"
 
 

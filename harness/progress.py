@@ -13,7 +13,7 @@ from rich.text import Text
 from harness.estimate import Estimator, in_minutes
 from harness.report import summary_table
 from harness.summary import SummaryRow, summarise
-from harness.wording import Labels, in_seconds, in_si
+from harness.wording import Labels, in_seconds, in_si, plural_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -248,5 +248,9 @@ def _outcome(record: Record) -> str:
     if record.outcome != "ok":
         return f"{record.outcome}: {record.reason}"
     units = (record.units_per_round or 0) * record.measured_rounds
-    rate = f"{in_si(units / record.measured_s)} {record.unit}s/s" if record.measured_s else "no time measured"
+    rate = (
+        f"{in_si(units / record.measured_s)} {plural_of(record.unit or 'unit')}/s"
+        if record.measured_s
+        else "no time measured"
+    )
     return f"{rate}, started in {in_seconds(record.startup_s or 0.0)}"

@@ -7,12 +7,14 @@ harness was killed while writing): it is set aside and its invocation counts as 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["SCHEMA_VERSION", "Outcome", "Record", "RecordFile"]
 

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ExitStatus, UsageError
 from harness.records import RecordFile
 from harness.summary import COLUMNS, cells_of, exit_status, finding, flat, summarise
-from harness.wording import DASH, Labels, in_bytes, in_count, in_ratio, in_seconds, in_si, plural, sample_form
+from harness.wording import (
+    DASH,
+    Labels,
+    in_bytes,
+    in_count,
+    in_ratio,
+    in_seconds,
+    in_si,
+    plural,
+    plural_of,
+    sample_form,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -307,7 +318,7 @@ def _what_they_are(cell: Sequence[SummaryRow], labels: Labels) -> str:
     if ratios:
         sentences.append(f"Ratios: {sample_form(ratios, 'geometric mean', 'Hodges-Lehmann estimate', 'pair')}.")
     if rates:
-        sentences.append(f"Rates: {unit}s a second, {sample_form(rates, 'mean', 'mean', 'invocation')}.")
+        sentences.append(f"Rates: {plural_of(unit)} a second, {sample_form(rates, 'mean', 'mean', 'invocation')}.")
     if best is not None:
         sentences.append(f"Best Ray: {labels.runtime(best)}.")
     return " ".join(sentences) or "Nothing was measured."

@@ -27,6 +27,7 @@ __all__ = [
     "in_seconds",
     "in_si",
     "plural",
+    "plural_of",
     "sample_form",
 ]
 
@@ -71,7 +72,12 @@ def in_bytes(value: float) -> str:
 
 def plural(number: int, noun: str) -> str:
     """`1 pair`, `3 pairs`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural_of(noun)}"
+
+
+def plural_of(noun: str) -> str:
+    """`environment steps`, `echoes`, `batches`."""
+    return noun + ("es" if noun.endswith(("s", "x", "ch", "sh", "o")) else "s")
 
 
 def _three_digits(value: float) -> str:
@@ -101,7 +107,7 @@ def sample_form(estimates: Sequence[Estimate], mean: str, estimate: str, sample:
     for kind, point in ((RANGE, mean), (INTERVAL, estimate)):
         sizes = sorted({e.n for e in estimates if e.kind == kind})
         if sizes:
-            number = plural(sizes[-1], sample) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {sample}s"
+            number = plural(sizes[-1], sample) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {plural_of(sample)}"
             forms.append(f"{point} and {kind} of {number}")
     return ", or ".join(forms)
 

@@ -38,6 +38,8 @@ _ROUND_TIMEOUT_S = 300.0
 """No round of any workload takes that long; a longer one hangs."""
 _CLOSE_TIMEOUT_S = 10.0
 """What tasks get to let go of what they hold, before their processes are killed."""
+_CLOSE_TIMEOUT_AFTER_FAILURE_S = 1.0
+"""The same once something has failed: those that still work need no longer, the others will never answer."""
 
 _Source = tuple[PortRef, int]
 """A piece of an output: port and number of the piece."""
@@ -366,7 +368,8 @@ class RaySession:
             except Exception as raised:  # noqa: BLE001 - raised when all is cleaned up
                 error = raised
         refs = [actor.close.remote() for actor in self._actors.values()]
-        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=_CLOSE_TIMEOUT_S) if refs else ([], [])
+        timeout_s = _CLOSE_TIMEOUT_AFTER_FAILURE_S if self._failed else _CLOSE_TIMEOUT_S
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=timeout_s) if refs else ([], [])
         for ref in ready:
             try:
                 ray.get(ref)

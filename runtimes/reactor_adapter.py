@@ -1,4 +1,4 @@
-"""The runtime `reactor`: a dataflow graph as a reactor program.
+"""A dataflow graph as a reactor program, and the session on it.
 
 Every task becomes a reactor with one reaction, triggered once a round by a timer; edges become
 connections, delayed ones `after` as many rounds. Tag 0 builds the tasks where they live. The tags up
@@ -10,23 +10,20 @@ from __future__ import annotations
 
 from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
 import numpy as np
 
-from runtimes.protocol import Runtime, RuntimeFailure, member_name, task_failure
+from runtimes.protocol import RuntimeFailure, member_name
 from runtimes.reactor import (
     Input,
     Output,
     PortBank,
-    Program,
     ReactionFailed,
     Reactor,
     ReactorError,
     Timer,
     bank,
-    native_available,
     ns,
     reaction,
     shutdown,
@@ -36,14 +33,14 @@ from workloads.dataflow import Edge, EdgeShape, Graph, Outputs, PortRef, accept_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
 
+    from runtimes.reactor import Program
     from workloads.dataflow import Task, TaskNode
 
-__all__ = ["RUNTIME", "Options", "ReactorSession"]
+__all__ = ["GraphReactor", "ReactorSession", "TaskReactor"]
 
 ROUND_NS = 1 * ns
 """Logical time between rounds; programs of rounds run in fast mode, so its length does not matter."""
@@ -239,10 +236,12 @@ class ReactorSession:
         self._program = program
         self._primed = False
         self._open = True
-        program.start()
+        self._failed = False
         try:
+            program.start()
             self._run(1)
         except BaseException:
+            self._failed = True
             self.close()
             raise
 
@@ -267,8 +266,15 @@ class ReactorSession:
 
     def close(self) -> None:
         """Close every task, and end the workers."""
-        if self._open:
-            self._open = False
+        if not self._open:
+            return
+        self._open = False
+        try:
+            if not self._failed:
+                self._program.stop()
+        except ReactorError as error:
+            raise RuntimeFailure(f"The program could not be stopped: {error}") from error
+        finally:
             self._program.close()
 
     def __enter__(self) -> Self:
@@ -284,42 +290,13 @@ class ReactorSession:
         try:
             return self._program.advance(tags)
         except ReactionFailed as error:
+            self._failed = True
             number = error.tag_number - 1 - _longest_delay(self._graph)
-            raise task_failure(error.reactor, number, error) from error
+            when = "failed before round 0" if number < 0 else f"failed in round {number}"
+            raise RuntimeFailure(f"Task '{error.reactor}' {when}: {error.summary}") from error
         except ReactorError as error:
+            self._failed = True
             raise RuntimeFailure(str(error)) from error
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the reactor program runs."""
-
-    executor: Annotated[
-        Literal["processes", "inline"],
-        msgspec.Meta(description="processes: reactors spread over worker processes; inline: all in the calling thread"),
-    ] = "processes"
-    workers: Annotated[
-        int,
-        msgspec.Meta(
-            description="processes that run reactors, the calling one counted; 0: one for each processor", ge=0
-        ),
-    ] = 0
-
-
-def _open(graph: Graph, options: Options, _scratch: Path) -> ReactorSession:
-    program = Program(partial(GraphReactor, graph), executor=options.executor, workers=options.workers or None)
-    return ReactorSession(graph, program)
-
-
-def _notice(_options: Options) -> str | None:
-    if native_available():
-        return None
-    return "The native part was not built (no C compiler was found): workers wait on semaphores, which is slower."
-
-
-RUNTIME = Runtime(
-    name="reactor",
-    summary="Reactors in worker processes: declared edges in shared memory, no locks, no message per actor.",
-    options=Options,
-    open=_open,
-    notice=_notice,
-)
+        except BaseException:
+            self._failed = True
+            raise

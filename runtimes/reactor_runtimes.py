@@ -1,0 +1,57 @@
+"""The runtime `reactor`: its name and options; `reactor_adapter` does the work, and is imported when it must."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+
+from runtimes.protocol import Runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workloads.dataflow import Graph, Session
+
+__all__ = ["RUNTIME", "Options"]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the reactor program runs."""
+
+    executor: Annotated[
+        Literal["processes", "inline"],
+        msgspec.Meta(description="processes: reactors spread over worker processes; inline: all in the calling thread"),
+    ] = "processes"
+    workers: Annotated[
+        int,
+        msgspec.Meta(
+            description="processes that run reactors, the calling one counted; 0: one for each processor", ge=0
+        ),
+    ] = 0
+
+
+def _open(graph: Graph, options: Options, _scratch: Path) -> Session:
+    from runtimes.reactor import Program
+    from runtimes.reactor_adapter import GraphReactor, ReactorSession
+
+    program = Program(partial(GraphReactor, graph), executor=options.executor, workers=options.workers or None)
+    return ReactorSession(graph, program)
+
+
+def _notice(_options: Options) -> str | None:
+    from runtimes.reactor import native_available
+
+    if native_available():
+        return None
+    return "The native part was not built (no C compiler was found): workers wait on semaphores, which is slower."
+
+
+RUNTIME = Runtime(
+    name="reactor",
+    summary="Reactors in worker processes: declared edges in shared memory, no locks, no message per actor.",
+    options=Options,
+    open=_open,
+    notice=_notice,
+)

@@ -1,0 +1,77 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+CODE = re.compile(r"```(?:python|toml)\n# (?P<name>\S+)\n(?P<text>.*?)```", re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def files(repository):
+    """The files that the README shows, by name."""
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    return {match["name"]: match["text"] for match in CODE.finditer(text)}
+
+
+@pytest.fixture
+def folder(files, tmp_path):
+    """A folder with these files, which on the path is an installed distribution."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    groups = tomllib.loads(files["pyproject.toml"])["project"]["entry-points"]
+    info = tmp_path / "readme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: readme\nVersion: 1.0\n", encoding="utf-8")
+    lines = [f"[{group}]\n" + "\n".join(f"{n} = {v}" for n, v in names.items()) for group, names in groups.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path
+
+
+def run(folder, repository, *command):
+    path = os.pathsep.join([str(folder), str(repository)])
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_workload_and_the_runtime_of_the_readme_run_beside_ours(folder, repository):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    line = re.search(r"^\$ (reactorbench run --workload dice .*)$", text, re.MULTILINE)
+    assert line is not None
+    _, *arguments = shlex.split(line[1])
+    quick = ["--invocations", "1", "--measure-s", "0.05", "--out", "out", "--no-figures"]
+    done = run(folder, repository, "-m", "harness", *arguments, *quick)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = (folder / "out" / "summary.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(",") for line in summary[1:]]
+    assert len(rows) == 3
+    assert all(",ok," in line for line in summary[1:])
+
+
+def test_the_reactor_program_of_the_readme_prints_squares(folder, repository):
+    done = run(folder, repository, "count.py")
+    assert done.stdout.splitlines() == [str([n * n] * 4) for n in range(4)], done.stderr
+
+
+def test_every_option_in_the_readme_exists(repository):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    help_texts = [
+        subprocess.run([sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=True).stdout
+        for command in (["run", "--help"], ["report", "--help"], ["plan", "--help"])
+    ]
+    assert shown
+    assert {option for option in shown if not any(option in text for text in help_texts)} == set()
