@@ -24,8 +24,9 @@ import msgspec
 import numpy as np
 
 from harness import registry
-from harness.job import MAX_VALUES, CheckJob, CheckResult, Folder, MeasureJob, MeasureResult, Pairing, Phase
+from harness.job import MAX_VALUES, CheckJob, CheckResult, Folder, MeasureJob, Pairing, Phase
 from harness.process_tree import die_with_parent
+from harness.records import Measurement
 from workloads.dataflow import Digest
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         result = measure(job, folder)
     except Exception as error:  # noqa: BLE001 - whatever a task or an engine raises is the outcome
         traceback.print_exc()
-        result = MeasureResult(reason=_first_line(error))
+        result = Measurement(reason=_first_line(error))
     folder.write_result(result)
     return 0
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 # ------------------------------------------------------------------------------------------ measure
 
 
-def measure(job: MeasureJob, folder: Folder) -> MeasureResult:
+def measure(job: MeasureJob, folder: Folder) -> Measurement:
     """Run one cell on one runtime.
 
     Raises:
@@ -88,7 +89,7 @@ def measure(job: MeasureJob, folder: Folder) -> MeasureResult:
         folder.enter(Phase.CLOSING)
         began = perf_counter()
         session.close()
-    return MeasureResult(
+    return Measurement(
         digest=measured.digest,
         unit=graph.unit,
         units_per_round=graph.units_per_round,

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import msgspec
 
 import harness
-from harness.job import CheckJob, CheckResult, Folder, MeasureJob, MeasureResult, Pairing, Phase
+from harness.job import CheckJob, CheckResult, Folder, MeasureJob, Pairing, Phase
 from harness.process_tree import ProcessTree
-from harness.records import Record
+from harness.records import Measurement, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -81,7 +81,7 @@ def measure(
         measure_s=cell.measure_s,
     )
     child = _Child(mode="measure", job=job, log=log, timeout_s=timeout_s, seed=invocation.seed, watch=watch)
-    ending, result = child.run(MeasureResult)
+    ending, result = child.run(Measurement)
     record = _record(invocation, machine, log)
     if ending.timed_out_in is not None:
         reason = f"ended after {timeout_s:g} s, while {ending.timed_out_in}; --timeout-s sets the limit"

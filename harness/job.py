@@ -20,7 +20,6 @@ __all__ = [
     "CheckResult",
     "Folder",
     "MeasureJob",
-    "MeasureResult",
     "Pairing",
     "Phase",
 ]
@@ -50,25 +49,6 @@ class MeasureJob(msgspec.Struct, frozen=True, kw_only=True):
     warmup_rounds: int
     rounds: int
     measure_s: float
-
-
-class MeasureResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child measured; fields as in `harness.records.Record`. With `reason`, it failed."""
-
-    reason: str | None = None
-    digest: str | None = None
-    unit: str | None = None
-    units_per_round: int | None = None
-    startup_s: float | None = None
-    rounds_s: list[float] = []
-    rounds_per_value: int = 1
-    measured_rounds: int = 0
-    measured_s: float = 0.0
-    resets: int | None = None
-    emulator_frames: int | None = None
-    teardown_s: float | None = None
-    pss_bytes: int | None = None
-    notice: str | None = None
 
 
 class Pairing(msgspec.Struct, frozen=True, kw_only=True):

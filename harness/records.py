@@ -16,26 +16,16 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SCHEMA_VERSION", "Outcome", "Record", "RecordFile"]
+__all__ = ["SCHEMA_VERSION", "Measurement", "Outcome", "Record", "RecordFile"]
 
 SCHEMA_VERSION = 1
 
 Outcome = Literal["ok", "failed", "timeout", "skipped"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One invocation: one cell (workload, parameters, runtime, options), run once, in a process of its own."""
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child process of an invocation measured. With `reason`, it failed."""
 
-    schema_version: int = SCHEMA_VERSION
-    workload: str
-    parameters: dict[str, Any]
-    """All parameters, defaults included."""
-    runtime: str
-    options: dict[str, Any]
-    """All options, defaults included."""
-    seed: int
-    block: int
-    outcome: Outcome
     reason: str | None = None
     """Why the outcome is not `ok`."""
     digest: str | None = None
@@ -43,9 +33,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     unit: str | None = None
     """What one unit of work is."""
     units_per_round: int | None = None
-    warmup_rounds: int = 0
-    rounds: int = 0
-    """Measured rounds up to the checkpoint of the digest: the least number, the same for all runtimes."""
     startup_s: float | None = None
     rounds_s: list[float] = []
     """At most 10,000 durations in seconds, in order, each the mean over `rounds_per_value` rounds."""
@@ -63,6 +50,24 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Sum of the proportional set sizes of all processes of the invocation, after the last measured round."""
     notice: str | None = None
     """What a reader must know about this runtime's options (private settings, a missing native part)."""
+
+
+class Record(Measurement, frozen=True, kw_only=True):
+    """One invocation: one cell (workload, parameters, runtime, options), run once, in a process of its own."""
+
+    schema_version: int = SCHEMA_VERSION
+    workload: str
+    parameters: dict[str, Any]
+    """All parameters, defaults included."""
+    runtime: str
+    options: dict[str, Any]
+    """All options, defaults included."""
+    seed: int
+    block: int
+    outcome: Outcome
+    warmup_rounds: int = 0
+    rounds: int = 0
+    """Measured rounds up to the checkpoint of the digest: the least number, the same for all runtimes."""
     machine: dict[str, Any] = {}
     """Facts about the machine and the software, without host name, user name or path."""
     log: str | None = None

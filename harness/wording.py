@@ -5,7 +5,7 @@ Plain ASCII throughout, so that logs and narrow fonts show the same. Nothing her
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from harness.statistics import Estimate
-    from harness.summary import SummaryRow
 
 __all__ = [
     "DASH",
@@ -112,6 +111,30 @@ def sample_form(estimates: Sequence[Estimate], mean: str, estimate: str, sample:
     return ", or ".join(forms)
 
 
+class Labelled(Protocol):
+    """What has a cell and a runtime: a row of a summary, say."""
+
+    @property
+    def workload(self) -> str:
+        """Name of the workload."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """All its parameters, as the workload declares them."""
+        ...
+
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """All its options."""
+        ...
+
+
 class Labels:
     """Short names for the cells and runtimes of one report, which differ wherever these differ.
 
@@ -120,7 +143,7 @@ class Labels:
     that varies among the rows of that name.
     """
 
-    def __init__(self, rows: Iterable[SummaryRow]) -> None:
+    def __init__(self, rows: Iterable[Labelled]) -> None:
         """Learn from `rows` what varies."""
         self._parameters: dict[str, list[str]] = {}
         self._options: dict[str, list[str]] = {}
@@ -130,7 +153,7 @@ class Labels:
         for runtime in {row.runtime for row in rows}:
             self._options[runtime] = _varying([row.options for row in rows if row.runtime == runtime])
 
-    def cell(self, row: SummaryRow) -> str:
+    def cell(self, row: Labelled) -> str:
         """`CartPole-v1 x 15, fragment=128`; the workload's name for a cell without parameters."""
         first_two = list(row.parameters)[:2]
         others = [name for name in self._parameters.get(row.workload, []) if name not in first_two]
@@ -140,21 +163,21 @@ class Labels:
             parts[:2] = [f"{_value(first_two[0], row.parameters[first_two[0]])} x {row.parameters[first_two[1]]}"]
         return ", ".join(parts) or row.workload
 
-    def full_cell(self, row: SummaryRow) -> str:
+    def full_cell(self, row: Labelled) -> str:
         """`broadcast_gather: 10 MB x 8`; without the workload's name where all cells are of one workload."""
         return f"{row.workload}: {self.cell(row)}" if len(self._parameters) > 1 else self.cell(row)
 
-    def other_parameters(self, row: SummaryRow) -> str:
+    def other_parameters(self, row: Labelled) -> str:
         """The parameters that `cell` leaves out: `actions=local, policy=linear`."""
         named = {*list(row.parameters)[:2], *self._parameters.get(row.workload, [])}
         return ", ".join(f"{name}={_value(name, row.parameters[name])}" for name in row.parameters if name not in named)
 
-    def options(self, row: SummaryRow) -> str:
+    def options(self, row: Labelled) -> str:
         """The options that tell rows of one runtime's name apart: `workers=2`; often nothing."""
         varying = self._options.get(row.runtime, [])
         return ", ".join(f"{name}={_value(name, row.options[name])}" for name in varying if name in row.options)
 
-    def runtime(self, row: SummaryRow) -> str:
+    def runtime(self, row: Labelled) -> str:
         """`reactor`, or `reactor (workers=2)` where there are several."""
         options = self.options(row)
         return f"{row.runtime} ({options})" if options else row.runtime

@@ -11,18 +11,17 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from runtimes.protocol import RuntimeFailure, processors
 from runtimes.ray_cluster import nbytes_of
 from runtimes.ray_place import BY_VALUE_BYTES, HOME, Place, Ring
-from workloads.dataflow import EdgeShape, PortRef, item_of
+from workloads.dataflow import EdgeShape, PortRef, Session, item_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -128,7 +127,7 @@ class _Step:
     """What that part needs of actors: ring and delay."""
 
 
-class RaySession:
+class RaySession(Session):
     """A graph that runs in this process and in Ray actors."""
 
     def __init__(self, cluster: RayCluster, layout: Layout, *, stops_cluster: bool = True) -> None:
@@ -224,14 +223,6 @@ class RaySession:
                 self._cluster.stop()
         if error is not None and not self._failed:
             raise RuntimeFailure(f"Not every task could be closed: {error}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # ---------------------------------------------------------------------------------------- rounds
 

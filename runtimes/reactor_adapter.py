@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,11 +29,10 @@ from runtimes.reactor import (
     shutdown,
     startup,
 )
-from workloads.dataflow import Edge, EdgeShape, Graph, Outputs, PortRef, accept_array, item_of
+from workloads.dataflow import Edge, EdgeShape, Graph, Outputs, PortRef, Session, accept_array, item_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -227,7 +226,7 @@ def _items(edge: Edge, views: list[Any] | None, index: int) -> list[Any] | None:
     return [view[index, ...] for view in views]
 
 
-class ReactorSession:
+class ReactorSession(Session):
     """A graph as a reactor program that has been started, and has built its tasks."""
 
     def __init__(self, graph: Graph, program: Program) -> None:
@@ -276,14 +275,6 @@ class ReactorSession:
             raise RuntimeFailure(f"The program could not be stopped: {error}") from error
         finally:
             self._program.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self, tags: int) -> NDArray[np.int64]:
         """Run `tags` tags; when each ended. A failure is told in terms of tasks and rounds."""

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from runtimes.protocol import Runtime, member_name, task_failure
-from workloads.dataflow import EdgeShape, Outputs, PortRef, accept_array, item_of, read_only
+from workloads.dataflow import EdgeShape, Outputs, PortRef, Session, accept_array, item_of, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -118,7 +117,7 @@ class _ScatterTarget(_Target):
             inputs[self.port] = item_of(value, index, len(self.members), self.name)
 
 
-class SequentialSession:
+class SequentialSession(Session):
     """A graph in one thread of this process."""
 
     def __init__(self, graph: Graph) -> None:
@@ -173,14 +172,6 @@ class SequentialSession:
             for members in self._nodes.values():
                 for member in members:
                     member.task.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _members_of(self, node: TaskNode) -> list[_Member]:
         """Build the tasks of `node`, and the contiguous memory of its declared outputs."""

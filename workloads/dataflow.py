@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import xxhash
@@ -656,9 +656,10 @@ def _unknown(kind: str, name: str, owner: str, known: Iterable[str]) -> str:
 # ------------------------------------------------------------------------------------------ running
 
 
-class Session(Protocol):
+class Session(ABC):
     """A living program of a graph, as a runtime opens it: it advances by rounds and closes."""
 
+    @abstractmethod
     def advance(self, rounds: int) -> NDArray[np.int64]:
         """Run `rounds` rounds, return drained; shape `(rounds,)`, nanoseconds, each as the driver saw it.
 
@@ -666,32 +667,31 @@ class Session(Protocol):
             Exception: whatever a task raised, or that a process of the runtime died; the message names
                 what failed. The session can then only be closed.
         """
-        ...
 
+    @abstractmethod
     def received(self) -> Mapping[str, Mapping[str, Any]]:
         """What the observed tasks received in the last round: path to port to value.
 
         Valid until the next `advance`.
         """
-        ...
 
+    @abstractmethod
     def tallies(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Of every task its tallies: path to one mapping for each member, in index order."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """End the program. Leaves no process, temporary file or shared memory. May be called twice."""
-        ...
 
     def __enter__(self) -> Self:
         """The session itself."""
-        ...
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close it."""
-        ...
+        self.close()
 
 
 class Digest:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from runtimes.reactor.assembly import LaneBlock
-
     Words = list[int] | memoryview[int]
     """Stamps: private, or shared 8-byte words."""
 
@@ -341,14 +339,14 @@ class InputChannels:
 
 
 def block_views(
-    block: LaneBlock, arrays: Sequence[NDArray[Any]], feeds: Sequence[tuple[int, int]], phases: int
+    arrays: Sequence[NDArray[Any]], feeds: Sequence[tuple[int, int]], phases: int
 ) -> list[NDArray[Any]] | None:
-    """All channels of a multiport as one read-only array a phase, if they lie side by side in `block`.
+    """All channels of a multiport as one read-only array a phase, if they lie side by side in a steady block.
 
-    `feeds` has the item in the block and the delay of every channel.
+    `arrays` are the slots of the block; `feeds` has the item in it and the delay of every channel.
     """
     first, delay = feeds[0]
-    if not block.steady or any(feed != (first + i, delay) for i, feed in enumerate(feeds)):
+    if any(feed != (first + i, delay) for i, feed in enumerate(feeds)):
         return None
     stop = first + len(feeds)
     return [_read_only(arrays[(phase - delay) % len(arrays)][first:stop]) for phase in range(phases)]

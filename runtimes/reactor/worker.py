@@ -324,10 +324,10 @@ class Worker:
             return None
         places = [(assembly.lanes[f.lane], f.delay_tags) for f in feeds if f is not None]
         block = places[0][0].block
-        if block is None or any(lane.block != block for lane, _ in places):
+        if block is None or not assembly.blocks[block].steady or any(lane.block != block for lane, _ in places):
             return None
         items = [(lane.item, delay) for lane, delay in places]
-        return block_views(assembly.blocks[block], arrays[block], items, assembly.phases)
+        return block_views(arrays[block], items, assembly.phases)
 
     def _block_arrays(self, index: int) -> list[NDArray[Any]]:
         """The slots of a block, each of shape `(items, *shape)`: shared if any of its lanes crosses."""
