@@ -156,8 +156,12 @@ class ProcessesExecutor:
     def _reply(self, pipe: Connection) -> Any:
         """The answer to a question asked through `pipe`."""
         while not pipe.poll(_REPLY_SLICE_S):
+            self._look_around(awaiting=pipe)
+        try:
+            answer = pipe.recv()
+        except (EOFError, OSError):
             self._look_around()
-        answer = pipe.recv()
+            raise
         if isinstance(answer, ReactorError):
             raise answer
         return answer
@@ -173,19 +177,23 @@ class ProcessesExecutor:
             self._board.abort()
             raise
 
-    def _look_around(self) -> None:
-        """Raise if a worker has failed or died."""
-        for number, (process, pipe) in enumerate(zip(self._processes, self._pipes, strict=True), start=1):
-            dead = process.exitcode is not None
+    def _look_around(self, awaiting: Connection | None = None) -> None:
+        """Raise if a worker has failed or died; leave alone what comes through a pipe that is being awaited."""
+        gone: list[int] = []
+        for number, pipe in enumerate(self._pipes, start=1):
+            if pipe is awaiting:
+                continue
             try:
                 if pipe.poll():
-                    message = pipe.recv()
-                    if isinstance(message, ReactorError):
-                        raise message
+                    # Between orders, a worker says nothing but why it failed.
+                    raise pipe.recv()
             except (EOFError, OSError):
-                dead = True
-            if dead:
+                gone.append(number)
+        for number, process in enumerate(self._processes, start=1):
+            if number in gone:
                 process.join(_GRACE_S)
+            # One that ends in good order after the program was given up is not why it was.
+            if process.exitcode is not None and (process.exitcode or not self._board.aborted()):
                 raise WorkerDied(self._death_of(number, process))
 
     def _death_of(self, number: int, process: BaseProcess) -> str:
@@ -193,9 +201,9 @@ class ProcessesExecutor:
         code = process.exitcode
         how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
         living = [path for path, worker in self._partition.placement.items() if worker == number]
-        homes = living[0] if len(living) == 1 else f"{living[0]} to {living[-1]}"
+        home = f"home of {living[0]}{f' to {living[-1]}' if living[1:] else ''}" if living else "home of nobody"
         return (
-            f"Worker {number} (process {process.pid}, home of {homes}) {how} at tag {self._worker.clock.tags_run}. "
+            f"Worker {number} (process {process.pid}, {home}) {how} at tag {self._worker.clock.tags_run}. "
             "The program cannot go on without it."
         )
 
