@@ -43,7 +43,7 @@ def _open(graph: Graph, _options: RayActorsOptions, scratch: Path) -> Session:
 
 RUNTIME = Runtime(
     name="ray",
-    summary="Ray, one actor per member of a bank: the paper's shape, with Ray's documented settings.",
+    summary="Ray, one actor per member of a bank: the paper's shape, no private setting that bears on speed.",
     options=RayActorsOptions,
     open=_open,
     requires=("ray",),

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["RUNTIME", "RayPackedOptions", "packed"]
 
 
+_INLINE_BYTES = 8_388_608
+
+
 class RayPackedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How members are packed, and Ray's settings."""
 
@@ -36,13 +39,25 @@ class RayPackedOptions(msgspec.Struct, frozen=True, kw_only=True):
             "(RAY_max_direct_call_object_size; needs private_settings)",
             ge=0,
         ),
-    ] = 8_388_608
+    ] = _INLINE_BYTES
     private_settings: Annotated[
         bool,
         msgspec.Meta(
             description="use settings that Ray does not document: inline_bytes, no authentication, no task events"
         ),
     ] = True
+
+    def __post_init__(self) -> None:
+        """Check that no option is set in vain.
+
+        Raises:
+            ValueError: for a size without the private settings that it is one of.
+        """
+        if not self.private_settings and self.inline_bytes != _INLINE_BYTES:
+            raise ValueError(
+                f"inline_bytes={self.inline_bytes} is one of Ray's private settings, and private_settings=false "
+                "uses none. Leave one of the two out."
+            )
 
 
 def packed(graph: Graph, *, driver_slice: bool, places: int) -> Layout:

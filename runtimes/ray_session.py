@@ -9,6 +9,7 @@ round before are dropped before the next is submitted, so that the object store 
 from __future__ import annotations
 
 import contextlib
+import gc
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,9 @@ class _Host:
 
     def __init__(self, layout: Layout, number: int) -> None:
         self._place = Place(layout, number)
+        # As the harness does in the driver: what was built here is for good, and no collection need look at it.
+        gc.collect()
+        gc.freeze()
         steps = layout.steps()
         self._steps = [number_of for number_of, step in enumerate(steps) if layout.nodes_at(step, number)]
         self._exports = [layout.exports(steps[step], number) for step in self._steps]

@@ -31,6 +31,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = 0
 
+    def __post_init__(self) -> None:
+        """Check that no option is set in vain.
+
+        Raises:
+            ValueError: for workers that the inline executor has no use for.
+        """
+        if self.executor == "inline" and self.workers > 1:
+            raise ValueError(
+                f"workers={self.workers} goes with executor=processes; inline runs all in the calling thread. "
+                "Leave one of the two out."
+            )
+
 
 def _open(graph: Graph, options: Options, _scratch: Path) -> Session:
     from runtimes.reactor import Program
@@ -45,7 +57,7 @@ def _notice(_options: Options) -> str | None:
 
     if native_available():
         return None
-    return "The native part was not built (no C compiler was found): workers wait on semaphores, which is slower."
+    return "The native part was not built: workers wait on semaphores, which is slower."
 
 
 RUNTIME = Runtime(

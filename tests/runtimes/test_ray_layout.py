@@ -11,7 +11,7 @@ import pytest
 
 from runtimes.ray_actors import actor_per_member
 from runtimes.ray_cluster import _unlink_semaphores, nbytes_of, object_store_bytes
-from runtimes.ray_packed import packed
+from runtimes.ray_packed import RayPackedOptions, packed
 from workloads.dataflow import ArraySpec, GraphBuilder, Output, PortRef, Task
 
 
@@ -112,3 +112,9 @@ def test_semaphores_of_ended_processes_alone_are_taken_away():
     finally:
         mine.unlink(missing_ok=True)
         others.unlink(missing_ok=True)
+
+
+def test_a_private_setting_without_private_settings_is_refused():
+    with pytest.raises(ValueError, match="inline_bytes=100 is one of Ray's private settings"):
+        RayPackedOptions(private_settings=False, inline_bytes=100)
+    assert not RayPackedOptions(private_settings=False).private_settings

@@ -92,3 +92,8 @@ def test_the_failing_task_does_nothing_else_wrong():
     task = FailsAt(None, what="fire", index=0)
     for _ in range(10):
         task.fire({}, {})
+
+
+def test_workers_for_the_inline_executor_are_refused():
+    with pytest.raises(ValueError, match="workers=4 goes with executor=processes"):
+        REACTOR.options(executor="inline", workers=4)
