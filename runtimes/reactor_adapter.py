@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from runtimes.reactor import Program
     from workloads.dataflow import Task, TaskNode
 
-__all__ = ["GraphReactor", "ReactorSession", "TaskReactor"]
+__all__ = ["GraphReactor", "ReactorSession", "TaskReactor", "places_of_their_own"]
 
 ROUND_NS = 1 * ns
 """Logical time between rounds; programs of rounds run in fast mode, so its length does not matter."""
@@ -224,6 +224,12 @@ def _items(edge: Edge, views: list[Any] | None, index: int) -> list[Any] | None:
     if views is None or edge.shape is not EdgeShape.SCATTER:
         return views
     return [view[index, ...] for view in views]
+
+
+def places_of_their_own(graph: Graph, workers: int) -> dict[str, int]:
+    """A worker for each single task that is worth one: the last one first, never the driver's if there is another."""
+    marked = [node.path for node in graph.tasks if node.own_place]
+    return {path: workers - 1 - number % max(workers - 1, 1) for number, path in enumerate(marked)}
 
 
 class ReactorSession(Session):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from runtimes.protocol import Runtime
+from runtimes.protocol import Runtime, processors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,9 +46,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def _open(graph: Graph, options: Options, _scratch: Path) -> Session:
     from runtimes.reactor import Program
-    from runtimes.reactor_adapter import GraphReactor, ReactorSession
+    from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_their_own
 
-    program = Program(partial(GraphReactor, graph), executor=options.executor, workers=options.workers or None)
+    workers = 1 if options.executor == "inline" else options.workers or processors()
+    program = Program(
+        partial(GraphReactor, graph),
+        executor=options.executor,
+        workers=workers,
+        placement=places_of_their_own(graph, workers),
+    )
     return ReactorSession(graph, program)
 
 

@@ -33,6 +33,8 @@ class Plan:
 
     widths: tuple[int | None, ...]
     edges: tuple[tuple[int, int, int, bool, int, bool], ...]
+    apart: frozenset[int] = frozenset()
+    """Single tasks with a place of their own; all others are observed."""
 
 
 @st.composite
@@ -46,7 +48,7 @@ def plans(draw: st.DrawFn) -> Plan:
         source, target = draw(st.integers(0, count - 1)), draw(st.integers(0, count - 1))
         delay = draw(st.integers(0, 2)) if source < target else draw(st.integers(1, 2))
         edges.append((source, target, delay, draw(st.booleans()), draw(st.integers(0, 1)), draw(st.booleans())))
-    return Plan(widths, tuple(edges))
+    return Plan(widths, tuple(edges), draw(st.frozensets(st.integers(0, count - 1))))
 
 
 def _shape_of(source: int | None, target: int | None, scattered: bool) -> EdgeShape:
@@ -58,7 +60,7 @@ def _shape_of(source: int | None, target: int | None, scattered: bool) -> EdgeSh
 
 
 def graph_of(plan: Plan, seed: int) -> Graph:
-    """The graph that `plan` describes; every single task is observed."""
+    """The graph that `plan` describes; every single task is observed, or lives apart."""
     builder = GraphBuilder(workload="random", parameters={}, seed=seed, unit="mix", units_per_round=1)
     shapes = [_shape_of(plan.widths[s], plan.widths[t], scattered) for s, t, _, _, _, scattered in plan.edges]
     nodes = []
@@ -72,7 +74,10 @@ def graph_of(plan: Plan, seed: int) -> Graph:
         inputs = [Input(f"i{at}", edge[4]) for at, edge in enumerate(plan.edges) if edge[1] == number]
         factory = partial(Mixer, kinds=kinds, retain={port.name: port.retain for port in inputs})
         if width is None:
-            nodes.append(builder.task(f"n{number}", factory, inputs=inputs, outputs=outputs, observed=True))
+            apart = number in plan.apart
+            nodes.append(
+                builder.task(f"n{number}", factory, inputs=inputs, outputs=outputs, observed=not apart, own_place=apart)
+            )
         else:
             nodes.append(builder.bank(f"n{number}", width, factory, inputs=inputs, outputs=outputs))
     join = {

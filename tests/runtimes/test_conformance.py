@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtimes.reactor import Program
-from runtimes.reactor_adapter import GraphReactor, ReactorSession
+from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_their_own
 from runtimes.sequential import SequentialSession
 from tests.runtimes.random_graphs import Plan, graph_of, plans
 from workloads.dataflow import Digest, Graph, Session
@@ -36,7 +36,8 @@ def trace_of(session: Session, graph: Graph) -> list[str]:
 
 
 def reactor(graph: Graph, **how: Any) -> ReactorSession:
-    return ReactorSession(graph, Program(GraphReactor(graph), **how))
+    placement = places_of_their_own(graph, how.get("workers", 1))
+    return ReactorSession(graph, Program(GraphReactor(graph), placement=placement, **how))
 
 
 @given(plan=plans(), seed=st.integers(0, 3))
