@@ -45,6 +45,8 @@ class Runtime:
     """Something that a reader of the results must know about these options (private settings, a missing part)."""
     requires: tuple[str, ...] = ()
     """Importable modules that it needs."""
+    optional: tuple[tuple[str, str], ...] = ()
+    """Modules that only some options need, or that make it faster: each with what it is for."""
 
 
 def processors() -> int:

@@ -8,6 +8,7 @@ is the r-th tag after those.
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -32,14 +33,14 @@ from runtimes.reactor import (
 from workloads.dataflow import Edge, EdgeShape, Graph, Outputs, PortRef, Session, accept_array, item_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from runtimes.reactor import Program
     from workloads.dataflow import Task, TaskNode
 
-__all__ = ["GraphReactor", "ReactorSession", "TaskReactor", "places_of_their_own"]
+__all__ = ["GraphReactor", "ReactorSession", "TaskReactor", "places_of_their_own", "useful_workers"]
 
 ROUND_NS = 1 * ns
 """Logical time between rounds; programs of rounds run in fast mode, so its length does not matter."""
@@ -53,6 +54,10 @@ class TaskReactor(Reactor):
         self.graph, self.node, self.index = graph, node, index
         self.edges = graph.edges_into(node.path)
         self.initials: dict[str, Any] | None = None
+        self.task: Task | None = None
+        self.inputs: list[dict[str, Any]] = []
+        self.outputs: list[Outputs] = []
+        self.arriving: list[tuple[str, Callable[[], Any]]] = []
         self.receivers = [
             self.declare(
                 f"in_{edge.target.name}",
@@ -94,14 +99,14 @@ class TaskReactor(Reactor):
     @reaction(startup)
     def build(self) -> None:
         """Build the task, and the mappings it is fired with, one for each phase of the slots."""
-        self.task: Task = self.node.build(self.index, self.graph.seed)
+        self.task = self.node.build(self.index, self.graph.seed)
         slots = {name: port.slots() for name, port in self.senders.items() if self.node.output(name).array is not None}
         arrivals = {
             edge.target.name: (edge, port, _items(edge, port.slots(), self.index))
             for edge, port in zip(self.edges, self.receivers, strict=True)
         }
         self.phases = max([len(s) for s in slots.values()] + [len(v) for _, _, v in arrivals.values() if v], default=1)
-        self.inputs: list[dict[str, Any]] = [
+        self.inputs = [
             {name: views[phase % len(views)] if views else None for name, (_, _, views) in arrivals.items()}
             for phase in range(self.phases)
         ]
@@ -119,7 +124,17 @@ class TaskReactor(Reactor):
     @reaction(shutdown)
     def end(self) -> None:
         """Close the task."""
-        self.task.close()
+        task, self.task = self.task, None
+        assert task is not None
+        task.close()
+
+    def let_go(self) -> None:
+        """Let go of all memory; close the task if it is here and the program has failed."""
+        task, self.task = self.task, None
+        self.inputs, self.outputs, self.arriving = [], [], []
+        if task is not None:
+            with suppress(Exception):
+                task.close()
 
     def fire(self) -> None:
         """Fire the task."""
@@ -127,6 +142,7 @@ class TaskReactor(Reactor):
 
     def prepare_fire(self) -> Callable[[], None]:
         """What fires the task, with all that it needs at hand."""
+        assert self.task is not None
         fire, inputs, outputs, phases = self.task.fire, self.inputs, self.outputs, self.phases
         arriving, send, at = self.arriving, self.send, self.at
         if phases == 1 and not arriving:
@@ -160,6 +176,7 @@ class TaskReactor(Reactor):
 
     def prime(self) -> None:
         """Give the initial values of delayed outputs, as a round before the first would have given them."""
+        assert self.task is not None
         if self.initials is None:
             self.initials = {name: self.task.initial(name) for name in self.delayed}
         self.primed += 1
@@ -181,6 +198,7 @@ class TaskReactor(Reactor):
 
     def tallies(self) -> Mapping[str, Any]:
         """The task's tallies, asked for between rounds."""
+        assert self.task is not None
         return self.task.tallies()
 
     def received(self) -> Mapping[str, Any]:
@@ -200,7 +218,8 @@ class GraphReactor(Reactor):
         """Make a reactor of every task, and a connection of every edge."""
         for node in graph.tasks:
             make = partial(TaskReactor, graph, node)
-            setattr(self, node.path, make(0) if node.width is None else bank(node.width, make))
+            # Not as attributes: a task may have any name, that of a method too.
+            self.declared.children[node.path] = make(0) if node.width is None else bank(node.width, make)
         for edge in graph.edges:
             self.connect(
                 self.ports(edge.source.task, f"out_{edge.source.name}"),
@@ -211,7 +230,7 @@ class GraphReactor(Reactor):
 
     def ports(self, path: str, name: str) -> PortBank:
         """The port `name` of a task, or of all members of a bank."""
-        home = self.__dict__[path]
+        home = self.declared.children[path]
         return PortBank([getattr(home, name)]) if isinstance(home, Reactor) else home.port(name)
 
 
@@ -224,6 +243,12 @@ def _items(edge: Edge, views: list[Any] | None, index: int) -> list[Any] | None:
     if views is None or edge.shape is not EdgeShape.SCATTER:
         return views
     return [view[index, ...] for view in views]
+
+
+def useful_workers(graph: Graph) -> int:
+    """How many workers the graph can keep busy at most: one more would only be waited for."""
+    widest = max(node.members for node in graph.tasks)
+    return max(widest, 1 + sum(node.own_place for node in graph.tasks))
 
 
 def places_of_their_own(graph: Graph, workers: int) -> dict[str, int]:
@@ -252,20 +277,20 @@ class ReactorSession(Session):
 
     def advance(self, rounds: int) -> NDArray[np.int64]:
         """Run `rounds` rounds; their durations in nanoseconds."""
-        begin_ns = perf_counter_ns()
         if not self._primed:
             self._primed = True
             self._run(_longest_delay(self._graph))
+        begin_ns = perf_counter_ns()
         return np.diff(self._run(rounds), prepend=begin_ns)
 
     def received(self) -> Mapping[str, Mapping[str, Any]]:
         """What the observed tasks received in the last round."""
-        return {node.path: self._program.ask(node.path, "received") for node in self._graph.tasks if node.observed}
+        return {node.path: self._ask(node.path, "received") for node in self._graph.tasks if node.observed}
 
     def tallies(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Of every task its tallies."""
         return {
-            node.path: [self._program.ask(member_name(node, index), "tallies") for index in range(node.members)]
+            node.path: [self._ask(member_name(node, index), "tallies") for index in range(node.members)]
             for node in self._graph.tasks
         }
 
@@ -281,11 +306,25 @@ class ReactorSession(Session):
             raise RuntimeFailure(f"The program could not be stopped: {error}") from error
         finally:
             self._program.close()
+            for reactor in self._program.assembly.reactors.values():
+                if isinstance(reactor, TaskReactor):
+                    reactor.let_go()
+
+    def _ask(self, path: str, method: str) -> Any:
+        """What `method` of the reactor at `path` gives."""
+        with self._telling_failures():
+            return self._program.ask(path, method)
 
     def _run(self, tags: int) -> NDArray[np.int64]:
-        """Run `tags` tags; when each ended. A failure is told in terms of tasks and rounds."""
-        try:
+        """Run `tags` tags; when each ended."""
+        with self._telling_failures():
             return self._program.advance(tags)
+
+    @contextmanager
+    def _telling_failures(self) -> Iterator[None]:
+        """Tell what fails in terms of tasks and rounds."""
+        try:
+            yield
         except ReactionFailed as error:
             self._failed = True
             number = error.tag_number - 1 - _longest_delay(self._graph)

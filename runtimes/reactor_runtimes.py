@@ -27,7 +27,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     workers: Annotated[
         int,
         msgspec.Meta(
-            description="processes that run reactors, the calling one counted; 0: one for each processor", ge=0
+            description="processes that run reactors, the calling one counted; 0: one for each processor, no more "
+            "than members",
+            ge=0,
         ),
     ] = 0
 
@@ -46,9 +48,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def _open(graph: Graph, options: Options, _scratch: Path) -> Session:
     from runtimes.reactor import Program
-    from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_their_own
+    from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_their_own, useful_workers
 
-    workers = 1 if options.executor == "inline" else options.workers or processors()
+    workers = 1 if options.executor == "inline" else options.workers or min(processors(), useful_workers(graph))
     program = Program(
         partial(GraphReactor, graph),
         executor=options.executor,
@@ -72,4 +74,5 @@ RUNTIME = Runtime(
     options=Options,
     open=_open,
     notice=_notice,
+    optional=(("runtimes.reactor._native", "waiting on shared counters instead of semaphores"),),
 )

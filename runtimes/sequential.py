@@ -134,12 +134,14 @@ class SequentialSession(Session):
             [(m.task.fire, m.inputs[phase], m.outputs[phase], m.senders[phase], m) for m in members]
             for phase in range(self._phases)
         ]
+        self._begun = False
         self._round = 0
         self._open = True
 
     def advance(self, rounds: int) -> NDArray[np.int64]:
         """Run `rounds` rounds; their durations in nanoseconds."""
-        if self._round == 0:
+        if not self._begun:
+            self._begun = True
             self._give_initial_values()
         stamps = [perf_counter_ns()]
         member = None

@@ -75,3 +75,10 @@ def test_every_option_in_the_readme_exists(repository):
     ]
     assert shown
     assert {option for option in shown if not any(option in text for text in help_texts)} == set()
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "results/README.md"])
+def test_what_a_page_links_to_is_there(repository, page):
+    text = (repository / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert {link for link in links if not ((repository / page).parent / link).exists()} == set()

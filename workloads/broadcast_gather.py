@@ -48,7 +48,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """
         if self.nbytes % 8:
             raise ValueError(
-                f"nbytes={self.nbytes} is no multiple of 8, and the payload holds float64. "
+                f"nbytes={self.nbytes} is not a multiple of 8, and the payload holds float64. "
                 f"Set nbytes={self.nbytes // 8 * 8 or 8} or {self.nbytes // 8 * 8 + 8}."
             )
 

@@ -83,6 +83,8 @@ class ArraySpec:
         resolved = np.dtype(dtype)
         if any(length < 0 for length in lengths):
             raise GraphError(f"Array shape {lengths} has a negative length. Give lengths of 0 or more.")
+        if resolved.fields is not None:
+            raise GraphError(f"Array dtype {resolved} has fields. Declare a port for each, or none.")
         if resolved.hasobject:
             raise GraphError(
                 f"Array dtype {resolved} holds Python objects, which have no fixed size. "
@@ -193,7 +195,8 @@ class Outputs(dict[str, Any]):
     `outputs["x"][...] = v` fills the array of a declared port in place; a declared port must be
     written whole in every round. `outputs["x"] = v` hands over a value instead: on a declared port an
     array that the task holds (its input, say; the runtime copies it if it must), on any other port
-    anything picklable. A port without a declaration that is not assigned is absent in that round.
+    anything picklable, which must not be changed afterwards: consumers may be given the object itself.
+    A port without a declaration that is not assigned is absent in that round.
 
     Runtimes read `assigned` after each firing and clear it.
     """
@@ -781,3 +784,5 @@ class Workload:
     """Raises ValueError, with a remedy, for parameters that no graph can be built from (an unknown environment)."""
     requires: tuple[str, ...] = ()
     """Importable modules that it needs."""
+    optional: tuple[tuple[str, str], ...] = ()
+    """Modules that only some parameters need: each with which."""

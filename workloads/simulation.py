@@ -197,4 +197,5 @@ WORKLOAD = Workload(
     build=build,
     check=check,
     requires=("gymnasium",),
+    optional=(("ale_py", "env_id=ALE/..."), ("cv2", "observation=gray84"), ("torch", "policy=nature_cnn")),
 )

@@ -46,7 +46,7 @@ typedef struct {
     Py_buffer memory;
     Py_ssize_t lines;
     bool spin;
-    int64_t *usual_ns; /* per line: moving average of recent waits on it */
+    _Atomic int64_t *usual_ns; /* per line: moving average of recent waits on it */
 } Board;
 
 static inline void relax(void)
@@ -116,9 +116,9 @@ static int board_init(Board *self, PyObject *args, PyObject *kwargs)
         self->memory.buf = NULL;
         return -1;
     }
-    if (lines < 1 || self->memory.len < lines * LINE_BYTES || (uintptr_t)self->memory.buf % sizeof(uint32_t) != 0) {
-        PyErr_Format(PyExc_ValueError, "a board of %zd lines needs %zd aligned bytes, not %zd", lines,
-                     lines * LINE_BYTES, self->memory.len);
+    if (lines < 1 || lines > self->memory.len / LINE_BYTES || (uintptr_t)self->memory.buf % sizeof(uint32_t) != 0) {
+        PyErr_Format(PyExc_ValueError, "a board of %zd lines needs %d aligned bytes for each, not %zd in all",
+                     lines, LINE_BYTES, self->memory.len);
         PyBuffer_Release(&self->memory);
         self->memory.buf = NULL;
         return -1;
@@ -220,6 +220,10 @@ static PyObject *board_wait(Board *self, PyObject *const *args, Py_ssize_t count
     double timeout_s = PyFloat_AsDouble(args[2]);
     if (PyErr_Occurred())
         return NULL;
+    if (!(timeout_s >= 0.0 && timeout_s <= 86400.0)) {
+        PyErr_SetString(PyExc_ValueError, "timeout_s must be from 0 to 86400 seconds");
+        return NULL;
+    }
     if (reached(line, target))
         return PyLong_FromLong(REACHED);
 
@@ -232,7 +236,7 @@ static PyObject *board_wait(Board *self, PyObject *const *args, Py_ssize_t count
         }
 
     Py_ssize_t which = ((char *)line - (char *)self->memory.buf) / LINE_BYTES;
-    int64_t usual_ns = self->usual_ns[which];
+    int64_t usual_ns = atomic_load_explicit(&self->usual_ns[which], memory_order_relaxed);
     int64_t spin_ns = 0;
     if (self->spin) {
         spin_ns = usual_ns > WAIT_LONG_NS ? SPIN_MIN_NS : 2 * usual_ns + SPIN_MIN_NS;
@@ -247,12 +251,22 @@ static PyObject *board_wait(Board *self, PyObject *const *args, Py_ssize_t count
     Py_END_ALLOW_THREADS
     /* Capped, so that one long pause (nothing to do between two advances) does not unlearn the rest. */
     int64_t waited_ns = now_ns() - start;
-    self->usual_ns[which] += ((waited_ns < 2 * WAIT_LONG_NS ? waited_ns : 2 * WAIT_LONG_NS) - usual_ns) / 8;
+    int64_t sample_ns = waited_ns < 2 * WAIT_LONG_NS ? waited_ns : 2 * WAIT_LONG_NS;
+    atomic_store_explicit(&self->usual_ns[which], usual_ns + (sample_ns - usual_ns) / 8, memory_order_relaxed);
     return PyLong_FromLong(result);
+}
+
+static bool is_open(Board *self)
+{
+    if (self->lines < 1)
+        PyErr_SetString(PyExc_RuntimeError, "the board was not initialised");
+    return self->lines >= 1;
 }
 
 static PyObject *board_abort(Board *self, PyObject *Py_UNUSED(ignored))
 {
+    if (!is_open(self))
+        return NULL;
     atomic_store_explicit(&line_at(self, 0)->aborted, 1, memory_order_seq_cst);
     for (Py_ssize_t i = 0; i < self->lines; i++)
         wake(line_at(self, i));
@@ -261,6 +275,8 @@ static PyObject *board_abort(Board *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *board_aborted(Board *self, PyObject *Py_UNUSED(ignored))
 {
+    if (!is_open(self))
+        return NULL;
     return PyBool_FromLong(aborted(self));
 }
 

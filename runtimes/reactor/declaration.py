@@ -136,7 +136,10 @@ class Output(_Port[T]):
         self.live: OutputChannels | None = None
 
     def set(self, value: T, channel: int = 0) -> None:
-        """Make `value` present in this tag; the last one set counts. An array port copies it."""
+        """Make `value` present in this tag; the last one set counts.
+
+        An array port copies it. Any other value is handed over as it is: do not change it afterwards.
+        """
         self._running().set(channel, value)
 
     def array(self, channel: int = 0) -> NDArray[Any]:
@@ -152,7 +155,9 @@ class Output(_Port[T]):
 
     def _running(self) -> OutputChannels:
         if self.live is None:
-            raise AssemblyError(f"Output '{self}' was used before the program ran. Use it in a reaction.")
+            raise AssemblyError(
+                f"Output '{self}' is an effect of no reaction, or the program does not run. Name it in `effects`."
+            )
         return self.live
 
 
@@ -207,7 +212,9 @@ class Input(_Port[T]):
 
     def _running(self) -> InputChannels:
         if self.live is None:
-            raise AssemblyError(f"Input '{self}' was used before the program ran. Use it in a reaction.")
+            raise AssemblyError(
+                f"Input '{self}' is read by no reaction, or the program does not run. Name it as a trigger or source."
+            )
         return self.live
 
 

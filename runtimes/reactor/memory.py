@@ -6,6 +6,7 @@ does, however they end. A segment may grow: who wrote past the end says so, othe
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import sys
@@ -41,7 +42,7 @@ class Segment:
             os.ftruncate(self.descriptor, max(mmap.PAGESIZE, nbytes))
         else:
             self.descriptor = descriptor
-        self._map()
+        self._map_anew()
 
     def __len__(self) -> int:
         """Bytes mapped in this process."""
@@ -50,12 +51,12 @@ class Segment:
     def grow(self, nbytes: int) -> None:
         """Make the segment at least `nbytes` long. Views of the old mapping stay valid."""
         os.ftruncate(self.descriptor, max(nbytes, 2 * len(self)))
-        self._map()
+        self._map_anew()
 
     def reach(self, nbytes: int) -> memoryview:
         """The segment's memory, mapped anew if another process made it grow past what is mapped here."""
         if nbytes > len(self):
-            self._map()
+            self._map_anew()
         return self.memory
 
     def __reduce__(self) -> tuple[Callable[[Any], Segment], tuple[Any]]:
@@ -63,13 +64,17 @@ class Segment:
         return _attach, (DupFd(self.descriptor),)
 
     def close(self) -> None:
-        """Let go of the descriptor; the memory goes with the last view of it, in the last process."""
+        """Let go of memory and descriptor; where arrays still show the memory, it goes with the last of them."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+            with contextlib.suppress(BufferError):
+                self.memory.release()
+                self._map.close()
 
-    def _map(self) -> None:
-        self.memory = memoryview(mmap.mmap(self.descriptor, os.fstat(self.descriptor).st_size))
+    def _map_anew(self) -> None:
+        self._map = mmap.mmap(self.descriptor, os.fstat(self.descriptor).st_size)
+        self.memory = memoryview(self._map)
 
 
 def _attach(descriptor: Any) -> Segment:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -88,6 +89,8 @@ class ProcessesExecutor:
         self._shared = Segment(self._partition.shared_nbytes)
         self._mail = {w: [Segment(0) for _ in range(self._partition.turns)] for w in self._partition.mailers}
         self._limit = self._shared.memory[:8].cast("q")
+        self._open = True
+        self._stopping = False
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         source = assembly if self.start_method == "fork" else factory
@@ -114,20 +117,23 @@ class ProcessesExecutor:
         worker = self._partition.placement[path]
         if worker == 0:
             return getattr(self._assembly.reactors[path], method)()
-        pipe = self._pipes[worker - 1]
-        pipe.send((path, method))
-        self._board.publish(self._go)
-        return self._or_failure(lambda: self._reply(pipe))
+        answer = self._or_failure(lambda: self._question(self._pipes[worker - 1], path, method))
+        if isinstance(answer, ReactorError):
+            raise answer
+        return answer
 
     def stop(self) -> None:
         """Run the last tag on all workers."""
+        self._stopping = True
         self._limit[0] = _STOP
         self._board.publish(self._go)
         self._or_failure(self._worker.run_last)
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
-        self._end_processes()
+        if self._open:
+            self._open = False
+            self._end_processes()
 
     def _start(self, context: BaseContext, source: Any, placement: Mapping[str, int] | None, number: int) -> None:
         """Start worker `number`."""
@@ -144,7 +150,9 @@ class ProcessesExecutor:
                 self._mail,
                 self._board_handle,
                 there,
-                None if self.start_method == "forkserver" else os.getpid(),
+                os.getpid(),
+                # A forked worker must not hold the caller's ends, or it would not notice when the caller is gone.
+                [*self._pipes, here] if self.start_method == "fork" else [],
             ),
             daemon=True,
         )
@@ -153,18 +161,17 @@ class ProcessesExecutor:
         self._pipes.append(here)
         self._processes.append(process)
 
-    def _reply(self, pipe: Connection) -> Any:
-        """The answer to a question asked through `pipe`."""
-        while not pipe.poll(_REPLY_SLICE_S):
-            self._look_around(awaiting=pipe)
+    def _question(self, pipe: Connection, path: str, method: str) -> Any:
+        """What the worker behind `pipe` answers when asked for `method` of the reactor at `path`."""
         try:
-            answer = pipe.recv()
+            pipe.send((path, method))
+            self._board.publish(self._go)
+            while not pipe.poll(_REPLY_SLICE_S):
+                self._look_around(awaiting=pipe)
+            return pipe.recv()
         except (EOFError, OSError):
             self._look_around()
             raise
-        if isinstance(answer, ReactorError):
-            raise answer
-        return answer
 
     def _or_failure(self, act: Callable[[], Any]) -> Any:
         """What `act` gives; if the program fails, the reason, wherever it failed first."""
@@ -192,8 +199,9 @@ class ProcessesExecutor:
         for number, process in enumerate(self._processes, start=1):
             if number in gone:
                 process.join(_GRACE_S)
-            # One that ends in good order after the program was given up is not why it was.
-            if process.exitcode is not None and (process.exitcode or not self._board.aborted()):
+            # One that ends in good order when the program stops or was given up is not why it did.
+            expected = self._stopping or self._board.aborted()
+            if process.exitcode is not None and (process.exitcode or not expected):
                 raise WorkerDied(self._death_of(number, process))
 
     def _death_of(self, number: int, process: BaseProcess) -> str:
@@ -213,17 +221,30 @@ class ProcessesExecutor:
             self._board.abort()
         else:
             self._board_handle.open(0).abort()
-        for how in (None, "terminate", "kill"):
+        try:
+            for how in ("", "terminate", "kill"):
+                if how:
+                    for process in self._processes:
+                        if process.exitcode is None:
+                            getattr(process, how)()
+                deadline_s = time.monotonic() + _GRACE_S
+                for process in self._processes:
+                    process.join(max(0.0, deadline_s - time.monotonic()))
             for process in self._processes:
-                if how is not None and process.exitcode is None:
-                    getattr(process, how)()
-            for process in self._processes:
-                process.join(_GRACE_S)
+                process.join()
+                process.close()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of pipes, memory and semaphores."""
         for pipe in self._pipes:
             pipe.close()
-        for process in self._processes:
-            process.close()
         self._processes, self._pipes = [], []
+        if hasattr(self, "_worker"):
+            self._worker.let_go()
+            del self._worker, self._board
+        self._limit.release()
         self._board_handle.close()
         for segment in (self._shared, *(m for mail in self._mail.values() for m in mail)):
             segment.close()
@@ -251,17 +272,24 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
     mail: Mapping[int, list[Segment]],
     board_handle: BoardHandle,
     pipe: Connection,
-    parent: int | None,
+    caller: int,
+    ends_of_caller: list[Connection],
 ) -> None:
-    """Run worker `number` until the program ends, or `parent` (the fork server, if None) is gone."""
-    parent = parent or os.getppid()
+    """Run worker `number` until the program ends, or the caller is gone."""
+    for end in ends_of_caller:
+        end.close()
     # Ctrl-C goes to the whole group; the caller decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
     board = board_handle.open(number)
 
+    forked_by_server = os.getppid() != caller
+
     def look_around() -> None:
-        if os.getppid() != parent:
+        # The fork server lives as long as its workers do, so it cannot tell; forked siblings hold one another's
+        # sentinel, so that cannot tell elsewhere.
+        server = multiprocessing.parent_process() if forked_by_server else None
+        if not server.is_alive() if server is not None else os.getppid() != caller:
             os._exit(1)
 
     try:
@@ -287,12 +315,19 @@ def _obey(worker: Worker, assembly: Assembly, limit: memoryview, pipe: Connectio
         orders += 1
         worker.wait(worker.partition.workers, orders)
         while pipe.poll():
-            path, method = pipe.recv()
-            pipe.send(getattr(assembly.reactors[path], method)())
+            pipe.send(_answer(assembly, *pipe.recv()))
         if limit[0] == _STOP:
             worker.run_last()
             return
         worker.run_until(limit[0])
+
+
+def _answer(assembly: Assembly, path: str, method: str) -> Any:
+    """What `method` of the reactor at `path` gives, or the error to raise where it was asked for."""
+    try:
+        return getattr(assembly.reactors[path], method)()
+    except Exception as error:  # noqa: BLE001 - it is the caller's to handle
+        return ReactorError(f"'{method}' of reactor '{path}' failed: {type(error).__name__}: {error}")
 
 
 def _report(pipe: Connection, error: ReactorError) -> None:

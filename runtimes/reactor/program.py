@@ -84,6 +84,7 @@ class Program:
         self._native = native
         self._executor: Executor | None = None
         self._tags_run = 0
+        self._closed = False
 
     @property
     def workers(self) -> int:
@@ -127,8 +128,10 @@ class Program:
         return self._running().ask(path, method)
 
     def stop(self) -> None:
-        """Run the last tag (shutdown reactions), and end the workers."""
-        self._running().stop()
+        """Run the last tag (shutdown reactions; none if nothing has started up), and end the workers."""
+        executor = self._running()
+        if self._tags_run:
+            executor.stop()
         self.close()
 
     def run(self, timeout_ns: int) -> None:
@@ -146,6 +149,7 @@ class Program:
     def close(self) -> None:
         """End the workers, whatever they are doing. May be called twice."""
         if self._executor is not None:
+            self._closed = True
             self._executor.close()
 
     def __enter__(self) -> Self:
@@ -160,4 +164,6 @@ class Program:
     def _running(self) -> Executor:
         if self._executor is None:
             raise ReactorError("The program has not been started. Call start(), or use it in a with statement.")
+        if self._closed:
+            raise ReactorError("The program has ended. A program runs once; make another.")
         return self._executor

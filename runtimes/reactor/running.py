@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LETTER_WORDS",
-    "TABLE_WORDS",
     "ArrayLane",
     "Box",
     "Clock",
@@ -43,9 +42,7 @@ __all__ = [
 ]
 
 LETTER_WORDS: Final = 3
-"""What a table of letters says of each: for whom, offset and length, 8 bytes each."""
-TABLE_WORDS: Final = 2
-"""What a table says before that: the stamp of its tag, and how many letters there are."""
+"""What a table says of a letter: the stamp of its tag, offset and length, 8 bytes each."""
 
 _TWO_WORDS: Final = struct.Struct("=qq")
 _IN_BAND_BYTES: Final = 4096
@@ -141,7 +138,8 @@ class Mail:
     """One worker's way to send values: tables of letters, and the segments that the letters lie in.
 
     Both take turns: tag n uses number n modulo `turns`. By the time that comes round again, every
-    reader has fetched what it needs.
+    reader has fetched what it needs. A table has an entry for each publication of the tag and each group
+    of readers, so that nobody looks at an entry before it has waited for its publication.
     """
 
     tables: Sequence[memoryview[int]]
@@ -151,15 +149,17 @@ class Mail:
 class OwnBox:
     """What this worker has set; it goes out with the next flush where others read it."""
 
-    __slots__ = ("_mail", "_numbers", "_offset", "_outgoing", "_recipients", "_values")
+    __slots__ = ("_groups", "_mail", "_numbers", "_offset", "_outgoing", "_recipients", "_sent", "_values")
 
-    def __init__(self, turns: int, recipients: Mapping[int, int], mail: Mail | None) -> None:
-        """Keep the values of `turns` tags, and send those of the lanes in `recipients` (lane to group of readers)."""
+    def __init__(self, turns: int, recipients: Mapping[int, int], groups: int, mail: Mail | None) -> None:
+        """Keep the values of `turns` tags; send those of the lanes in `recipients` (to one of so many groups)."""
         self._values: list[dict[int, Any]] = [{} for _ in range(turns)]
         self._numbers = [-1] * turns
         self._recipients = recipients
         self._outgoing: dict[int, dict[int, Any]] = {}
+        self._groups = groups
         self._mail = mail
+        self._sent = -1
         self._offset = 0
 
     def at(self, number: int) -> Mapping[int, Any]:
@@ -178,21 +178,20 @@ class OwnBox:
         if group is not None:
             self._outgoing.setdefault(group, {})[lane] = value
 
-    def flush(self, number: int) -> None:
-        """Send everything that waits, one letter for each group of readers; progress is published after this."""
+    def flush(self, number: int, step: int) -> None:
+        """Send everything that waits with publication `step` of the tag, one letter for each group of readers."""
         if not self._outgoing:
             return
         assert self._mail is not None
         turn = number % len(self._numbers)
         table, segment = self._mail.tables[turn], self._mail.segments[turn]
-        if table[0] != number + 1:
-            table[1] = self._offset = 0
-            table[0] = number + 1
+        if self._sent != number:
+            self._sent = number
+            self._offset = 0
         for group, values in self._outgoing.items():
             length = _write_letter(segment, self._offset, values)
-            word = TABLE_WORDS + table[1] * LETTER_WORDS
-            table[word], table[word + 1], table[word + 2] = group, self._offset, length
-            table[1] += 1
+            word = (step * self._groups + group) * LETTER_WORDS
+            table[word], table[word + 1], table[word + 2] = number + 1, self._offset, length
             self._offset = aligned(self._offset + length)
         self._outgoing = {}
 
@@ -200,34 +199,63 @@ class OwnBox:
 class Mailbox:
     """What another worker has set, as far as this one reads it: each letter is opened once."""
 
-    __slots__ = ("_groups", "_mail", "_numbers", "_opened", "_values")
+    __slots__ = (
+        "_clock",
+        "_covered",
+        "_covered_at",
+        "_groups",
+        "_mail",
+        "_mine",
+        "_numbers",
+        "_opened",
+        "_steps",
+        "_values",
+    )
 
-    def __init__(self, mail: Mail, groups: frozenset[int]) -> None:
-        """Open the letters in `mail` that are for one of `groups`."""
+    def __init__(self, mail: Mail, clock: Clock, mine: Sequence[int], groups: int, steps: int) -> None:
+        """Open the letters in `mail` that are for `mine` of `groups`; the sender publishes `steps` times a tag."""
         turns = len(mail.tables)
         self._mail = mail
+        self._clock = clock
+        self._mine = mine
         self._groups = groups
+        self._steps = steps
+        self._covered = 0
+        self._covered_at = -1
         self._values: list[dict[int, Any]] = [{} for _ in range(turns)]
         self._numbers = [-1] * turns
         self._opened = [0] * turns
 
+    def cover(self, steps: int) -> None:
+        """So many publications of the tag at hand have been waited for."""
+        self._covered = steps
+        self._covered_at = self._clock.number
+
     def at(self, number: int) -> Mapping[int, Any]:
-        """The values of tag `number` that have been sent so far."""
-        turn = number % len(self._numbers)
-        table = self._mail.tables[turn]
-        if table[0] != number + 1:
+        """The values of tag `number`, as far as their publication has been waited for."""
+        if number < 0:
             return _NOTHING
+        turn = number % len(self._numbers)
         if self._numbers[turn] != number:
             self._numbers[turn] = number
             self._values[turn] = {}
             self._opened[turn] = 0
-        while self._opened[turn] < table[1]:
-            word = TABLE_WORDS + self._opened[turn] * LETTER_WORDS
-            group, offset, length = table[word : word + LETTER_WORDS]
-            self._opened[turn] += 1
-            if group in self._groups:
-                self._values[turn].update(_read_letter(self._mail.segments[turn], offset, length))
+        readable = self._steps
+        if number == self._clock.number:
+            readable = self._covered if self._covered_at == number else 0
+        if self._opened[turn] < readable:
+            self._open(turn, number, readable)
         return self._values[turn]
+
+    def _open(self, turn: int, number: int, readable: int) -> None:
+        """Open the letters of the publications that are `readable` now."""
+        table, segment = self._mail.tables[turn], self._mail.segments[turn]
+        for step in range(self._opened[turn], readable):
+            for group in self._mine:
+                word = (step * self._groups + group) * LETTER_WORDS
+                if table[word] == number + 1:
+                    self._values[turn].update(_read_letter(segment, table[word + 1], table[word + 2]))
+        self._opened[turn] = readable
 
 
 _NOTHING: Mapping[int, Any] = {}
@@ -316,12 +344,10 @@ class InputChannels:
         number = self._clock.number
         if self._boxes is None:
             return [None if feed is None else feed[0].present(number - feed[1]) for feed in self._feeds]
-        found = self._nothing
+        found = self._nothing.copy()
         for box, delay, channels_of in self._boxes:
             for lane, value in box.at(number - delay).items():
                 for channel in channels_of.get(lane, ()):
-                    if found is self._nothing:
-                        found = found.copy()
                     found[channel] = value
         return found
 

@@ -22,7 +22,6 @@ from runtimes.reactor.memory import Segment, aligned, array_in
 from runtimes.reactor.plan import place, publish_points, script
 from runtimes.reactor.running import (
     LETTER_WORDS,
-    TABLE_WORDS,
     ArrayLane,
     Clock,
     InputChannels,
@@ -97,21 +96,6 @@ class Partition:
         self.reach = 1 + max((lane.slots for lane in assembly.lanes), default=1)
         """So many tags after a value was set, nobody can read it any more."""
         self._lay_out()
-        self.turns = max((lane.slots for lane in assembly.lanes if lane.block is None), default=1)
-        """For how many tags values that are no arrays may be needed."""
-        sent = [i for i in sorted(self.crossing) if assembly.lanes[i].block is None]
-        self.groups = sorted({tuple(sorted(readers[i] - {writer[i]})) for i in sent})
-        """Sets of workers that read the same values of others."""
-        self.recipients = {i: self.groups.index(tuple(sorted(readers[i] - {writer[i]}))) for i in sent}
-        """Value lanes that cross, with the number of the group that reads them."""
-        self.mailers = sorted({writer[i] for i in sent})
-        """Workers that send letters; each has `turns` segments for them."""
-        self.reach = 1 + max((lane.slots for lane in assembly.lanes), default=1)
-        """So many tags after a value was set, nobody can read it any more."""
-        self._lay_out()
-        mailers = {writer[i] for i in self.crossing if assembly.lanes[i].block is None}
-        self.mail_of = dict.fromkeys(mailers, self.turns)
-        """Workers that send messages, with the number of segments their mail takes turns in."""
 
     def _lay_out(self) -> None:
         """Offsets in the shared segment: the limit, blocks, stamps, tables of letters."""
@@ -129,12 +113,15 @@ class Partition:
                 self.word_offsets[index] = offset
                 offset = aligned(offset + 8 * lane.slots)
         self.table_offsets: dict[int, list[int]] = {}
-        self.table_words = TABLE_WORDS + LETTER_WORDS * len(self.groups) * max(self.steps)
         for worker in self.mailers:
-            stride = aligned(8 * self.table_words)
+            stride = aligned(8 * self.table_words(worker))
             self.table_offsets[worker] = [offset + turn * stride for turn in range(self.turns)]
             offset += self.turns * stride
         self.shared_nbytes = offset
+
+    def table_words(self, worker: int) -> int:
+        """Words of one table of letters of `worker`: an entry for each publication and group of readers."""
+        return self.steps[worker] * len(self.groups) * LETTER_WORDS
 
 
 class Worker:
@@ -158,7 +145,8 @@ class Worker:
         self._look_around = look_around
         self._shared = shared
         letters = {worker: Mail(self._tables(worker), segments) for worker, segments in mail.items()}
-        self._box = OwnBox(partition.turns, partition.recipients, letters.get(number))
+        self._box = OwnBox(partition.turns, partition.recipients, len(partition.groups), letters.get(number))
+        self._mailboxes: dict[int, Mailbox] = {}
         self._bind_ports(letters)
         self._cues = script(partition.assembly, partition.placement, partition.points, number)
         starts = [first for row in partition.assembly.reactions for first, _ in row.timers]
@@ -166,6 +154,14 @@ class Worker:
         """From this tag on, every tag does the same."""
         self._usual: _TagPlan | None = None
         self._bodies: dict[int, Step] = {}
+
+    def let_go(self) -> None:
+        """Take from ports and plans what they look through, so that the memory behind it goes at once."""
+        self._usual = None
+        self._bodies.clear()
+        for path in self.partition.assembly.reactors:
+            for port in _named_ports(self.partition.assembly, path):
+                port.live = None
 
     def run_until(self, limit: int, ends_ns: list[int] | None = None) -> None:
         """Run tags up to number `limit`, that one excluded; append to `ends_ns` when each was over for all.
@@ -205,7 +201,13 @@ class Worker:
         while (outcome := self._board.wait(line, target, WAIT_SLICE_S)) != REACHED:
             if outcome == ABORTED:
                 raise Aborted("Another worker has failed.")
-            self._look_around()
+            try:
+                self._look_around()
+            except ReactorError:
+                # A peer that has done all we wait for may end before we look.
+                if self._board.wait(line, target, 0.0) != REACHED:
+                    raise
+                return
 
     def _run_tag(self, plan: _TagPlan) -> None:
         """Run one tag, and wait until everyone has."""
@@ -219,7 +221,7 @@ class Worker:
             raise self._failure(plan, step, error) from error
         if self._peers:
             assert self._board is not None
-            self._box.flush(self.clock.number)
+            self._box.flush(self.clock.number, self.partition.steps[self.number] - 1)
             self._board.publish(self.number)
             for peer in self._peers:
                 target = (self.clock.tags_run + 1) * self.partition.steps[peer]
@@ -237,6 +239,7 @@ class Worker:
         """What to do at tag number `tag`, or at the last one."""
         steps: list[Step] = []
         rows: list[ReactionRow | None] = []
+        published = 0
         for cue in self._cues:
             step: Step | None = None
             if cue.wait is not None:
@@ -244,7 +247,8 @@ class Worker:
             elif cue.row is not None:
                 step = _running(cue.row, tag, self._body_of(cue.row, tag))
             else:
-                step = self._publishing()
+                step = self._publishing(published)
+                published += 1
             if step is not None:
                 steps.append(step)
                 rows.append(cue.row)
@@ -261,22 +265,25 @@ class Worker:
     def _waiting(self, peer: int, published: int) -> Step:
         """A step that waits until `peer` has published so many steps of the tag at hand."""
         board, clock, each = self._board, self.clock, self.partition.steps[peer]
+        mailbox = self._mailboxes.get(peer)
         assert board is not None
 
         def wait() -> None:
             target = clock.tags_run * each + published
             if board.wait(peer, target, WAIT_SLICE_S) != REACHED:
                 self.wait(peer, target)
+            if mailbox is not None:
+                mailbox.cover(published)
 
         return wait
 
-    def _publishing(self) -> Step:
-        """A step that sends what waits and publishes progress."""
+    def _publishing(self, step: int) -> Step:
+        """The `step`-th publication of the tag: send what waits, then say how far this worker is."""
         board, clock, box, line = self._board, self.clock, self._box, self.number
         assert board is not None
 
         def publish() -> None:
-            box.flush(clock.number)
+            box.flush(clock.number, step)
             board.publish(line)
 
         return publish
@@ -285,19 +292,23 @@ class Worker:
         """Make this worker's view of all lanes, and let its reactors' ports look through them."""
         assembly, placement = self.partition.assembly, self.partition.placement
         arrays = {block.index: self._block_arrays(block.index) for block in assembly.blocks}
-        boxes: dict[int, Box] = {
-            worker: Mailbox(mail, frozenset(n for n, group in enumerate(self.partition.groups) if self.number in group))
+        groups = self.partition.groups
+        mine = [number for number, group in enumerate(groups) if self.number in group]
+        self._mailboxes = {
+            worker: Mailbox(mail, self.clock, mine, len(groups), self.partition.steps[worker])
             for worker, mail in letters.items()
+            if worker != self.number
         }
+        boxes: dict[int, Box] = dict(self._mailboxes)
         boxes[self.number] = self._box
         lanes = [self._lane(lane, arrays, boxes) for lane in assembly.lanes]
         of_port: dict[Output[Any], list[int]] = defaultdict(list)
         for lane in assembly.lanes:
             of_port[lane.port].append(lane.index)
-        for path, reactor in assembly.reactors.items():
+        for path in assembly.reactors:
             if placement[path] != self.number:
                 continue
-            for port in reactor.declared.elements.values():
+            for port in _named_ports(assembly, path):
                 if isinstance(port, Output):
                     own = [lanes[index] for index in of_port[port]]
                     first = assembly.lanes[of_port[port][0]]
@@ -306,7 +317,7 @@ class Worker:
                         stop = first.item + port.channels
                         block = [slot[first.item : stop] for slot in arrays[first.block]]
                     port.live = OutputChannels(own, self._box, block, self.clock)
-                elif isinstance(port, Input):
+                else:
                     feeds = assembly.feeds[port]
                     port.live = InputChannels(
                         [None if feed is None else (lanes[feed.lane], feed.delay_tags) for feed in feeds],
@@ -352,7 +363,9 @@ class Worker:
 
     def _tables(self, worker: int) -> list[memoryview[int]]:
         """The tables of letters of `worker`, one for each turn."""
-        return [self._words(offset, self.partition.table_words) for offset in self.partition.table_offsets[worker]]
+        return [
+            self._words(offset, self.partition.table_words(worker)) for offset in self.partition.table_offsets[worker]
+        ]
 
     def _words(self, offset: int, count: int) -> memoryview[int]:
         """`count` shared words of 8 bytes."""
@@ -376,3 +389,12 @@ def _running(row: ReactionRow, tag: int | None, body: Step) -> Step | None:
                 return
 
     return run_if_triggered
+
+
+def _named_ports(assembly: Assembly, path: str) -> list[Input[Any] | Output[Any]]:
+    """The ports that reactions of the reactor at `path` name; waits are made for these alone."""
+    named: dict[Input[Any] | Output[Any], None] = {}
+    for row in assembly.reactions:
+        if row.reactor == path:
+            named.update(dict.fromkeys([*row.inputs, *row.declared.sources, *row.declared.effects]))
+    return list(named)

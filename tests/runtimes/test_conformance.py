@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtimes.reactor import Program
+from runtimes.reactor import Program, worker
 from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_their_own
 from runtimes.sequential import SequentialSession
-from tests.runtimes.random_graphs import Plan, graph_of, plans
-from workloads.dataflow import Digest, Graph, Session
+from tests.runtimes.random_graphs import Mixer, Plan, graph_of, plans
+from workloads.dataflow import ArraySpec, Digest, Graph, GraphBuilder, Inputs, Output, Outputs, Session
 
 ROUNDS = 7
 
@@ -54,3 +56,26 @@ def test_reactors_in_processes_give_what_the_loop_gives(workers: int, plan: Plan
     graph = graph_of(plan, seed)
     parallel = reactor(graph, executor="processes", workers=workers, start_method="fork")
     assert trace_of(parallel, graph) == trace_of(SequentialSession(graph), graph)
+
+
+class SlowMixer(Mixer):
+    """The last member takes its time, so that who does not wait for it is early."""
+
+    def fire(self, inputs: Inputs, outputs: Outputs) -> None:
+        time.sleep(0.05 * (self.checksum >= 3 and self.rounds == 0))
+        super().fire(inputs, outputs)
+
+
+def test_the_check_notices_a_wait_that_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = GraphBuilder(workload="slow", parameters={}, seed=0, unit="mix", units_per_round=1)
+    slow = partial(SlowMixer, kinds={"o": (True, 0)}, retain={})
+    source = builder.bank("source", 4, slow, outputs=[Output("o", ArraySpec((3,), "float64"))])
+    sink = builder.task("sink", partial(Mixer, kinds={}, retain={"i": 0}), inputs=["i"], observed=True)
+    builder.gather(source["o"], sink["i"])
+    graph = builder.build()
+    how = {"executor": "processes", "workers": 2, "start_method": "fork"}
+    expected = trace_of(SequentialSession(graph), graph)
+    assert trace_of(reactor(graph, **how), graph) == expected
+    whole = worker.script
+    monkeypatch.setattr(worker, "script", lambda *cut: [cue for cue in whole(*cut) if cue.wait is None])
+    assert trace_of(reactor(graph, **how), graph) != expected

@@ -360,10 +360,21 @@ class TestMisuse:
     """Errors at once, where something is done that was not declared or comes too early."""
 
     def test_a_port_used_before_the_program_runs(self) -> None:
-        with pytest.raises(AssemblyError, match="before the program ran"):
+        with pytest.raises(AssemblyError, match=r"count' is an effect of no reaction, or the program does not run"):
             Counter().count.set(1)
-        with pytest.raises(AssemblyError, match="before the program ran"):
+        with pytest.raises(AssemblyError, match=r"heard' is read by no reaction, or the program does not run"):
             _ = Relay().heard.value
+
+    def test_a_port_that_no_reaction_names_cannot_be_used(self) -> None:
+        class Main(Reactor):
+            said = Output[int]()
+
+            @reaction(startup)
+            def begin(self) -> None:
+                self.said.set(1)
+
+        with pytest.raises(ReactorError, match=r"said' is an effect of no reaction"):
+            run(Main(), 1)
 
     def test_filling_an_output_that_declares_no_array(self) -> None:
         class Main(Reactor):

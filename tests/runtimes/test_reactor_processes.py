@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -15,7 +20,24 @@ import pytest
 from runtimes.reactor import AssemblyError, Program, ReactionFailed, Reactor, ReactorError, WorkerDied, ms
 from runtimes.reactor.board import ABORTED, REACHED, TIMED_OUT, BoardHandle
 from runtimes.reactor.processes import fork_is_safe
-from tests.runtimes.reactors import Arrays, Bombs, Counter, FanOutFanIn, Post, SleepyBank
+from tests.runtimes.reactors import Arrays, Bombs, Counter, FanOutFanIn, Post, Recorder, SleepyBank
+
+
+def traces() -> set[str]:
+    """What shows that a program runs: worker processes, descriptors of shared memory, named semaphores."""
+    workers = {f"process {child.pid}" for child in multiprocessing.active_children()}
+    named = {str(path) for path in Path("/dev/shm").iterdir() if path.name.startswith("sem.")}
+    links = {str(link): str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    return workers | named | {f"{link} {to}" for link, to in links.items() if "memfd:reactor" in to}
+
+
+def test_a_running_program_leaves_traces_that_the_checks_here_would_find() -> None:
+    before = traces()
+    with Program(SleepyBank, executor="processes", workers=2, start_method="spawn", native=False) as program:
+        program.advance(1)
+        kinds = {trace.split()[0].split("/")[1 if trace.startswith("/") else 0] for trace in traces() - before}
+    assert kinds == {"process", "dev", "proc"}
+
 
 WAYS: list[dict[str, Any]] = [
     {"workers": 2, "start_method": "fork"},
@@ -39,20 +61,10 @@ def way(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Any:
     """No process, no descriptor and no entry in shared memory outlives a program."""
-    shared = Path("/dev/shm")
-
-    def named() -> set[str]:
-        return {p.name for p in shared.iterdir() if p.name.startswith(("sem.", "reactor", "psm"))}
-
-    def segments() -> int:
-        return sum(f.path.startswith("/memfd:reactor") for f in psutil.Process().open_files())
-
-    before = named()
+    before = traces()
     yield
-    children = [c for c in psutil.Process().children(recursive=True) if "reactor-worker" in " ".join(c.cmdline())]
-    assert children == []
-    assert named() - before == set()
-    assert segments() == 0
+    gc.collect()  # an exception that a test has caught holds the frames it came through
+    assert traces() - before == set()
 
 
 def log_of(main: Any, tags: int, **how: Any) -> Any:
@@ -169,8 +181,6 @@ def test_a_process_with_threads_is_not_forked(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_threads_are_counted() -> None:
-    import threading
-
     go = threading.Event()
     thread = threading.Thread(target=go.wait)
     thread.start()
@@ -195,8 +205,6 @@ def test_one_worker_needs_no_process() -> None:
 
 @pytest.mark.parametrize("native", [True, False])
 def test_a_board_orders_waits_and_ends_them_when_given_up(native: bool) -> None:
-    import multiprocessing
-
     handle = BoardHandle(2, 2, multiprocessing.get_context("fork"), spin=True, native=native)
     mine, theirs = handle.open(0), handle.open(1)
     assert theirs.wait(0, 1, 0.01) == TIMED_OUT
@@ -209,3 +217,71 @@ def test_a_board_orders_waits_and_ends_them_when_given_up(native: bool) -> None:
     assert theirs.aborted()
     assert theirs.wait(0, 3, 10.0) == ABORTED
     handle.close()
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("path", ["members[1]", "members[0]"])
+def test_asking_a_reactor_that_raises_gives_its_error_and_the_program_goes_on(path: str, native: bool) -> None:
+    with Program(SleepyBank, executor="processes", workers=2, start_method="fork", native=native) as program:
+        program.advance(1)
+        if path == "members[1]":
+            with pytest.raises(ReactorError, match=r"'nothing' of reactor 'members\[1\]' failed: AttributeError"):
+                program.ask(path, "nothing")
+        assert program.ask(path, "where")
+        program.advance(1)
+
+
+def test_asking_a_worker_that_was_killed_says_that_it_died() -> None:
+    with Program(SleepyBank, executor="processes", workers=2, start_method="fork") as program:
+        program.advance(1)
+        os.kill(program.ask("members[1]", "where"), signal.SIGKILL)
+        multiprocessing.active_children()[0].join()
+        with pytest.raises(WorkerDied, match="killed by SIGKILL"):
+            program.ask("members[1]", "where")
+
+
+ORPHANS = """
+import os, sys, time
+from runtimes.reactor import Program
+from tests.runtimes.reactors import SleepyBank
+
+if __name__ == "__main__":
+    program = Program(SleepyBank, executor="processes", workers=2, start_method=sys.argv[1])
+    program.start()
+    program.advance(1)
+    print(program.ask("members[1]", "where"), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_a_worker_ends_when_its_caller_was_killed(start_method: str, tmp_path: Path, repository: Path) -> None:
+    script = tmp_path / "orphans.py"
+    script.write_text(ORPHANS, encoding="utf-8")
+    command = [sys.executable, str(script), start_method]
+    with subprocess.Popen(
+        command, cwd=repository, env=os.environ | {"PYTHONPATH": str(repository)}, stdout=subprocess.PIPE, text=True
+    ) as caller:
+        assert caller.stdout is not None
+        worker = int(caller.stdout.readline())
+        caller.kill()
+    deadline_s = time.monotonic() + 60
+    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline_s, "the worker outlived its caller"
+        time.sleep(0.05)
+
+
+def test_a_program_runs_once() -> None:
+    program = Program(SleepyBank, executor="processes", workers=2, start_method="fork")
+    with program:
+        program.advance(1)
+        program.stop()
+        with pytest.raises(ReactorError, match="has ended"):
+            program.advance(1)
+
+
+def test_stopping_before_the_first_tag_runs_no_reaction() -> None:
+    main = Recorder(1)
+    with Program(main) as program:
+        program.stop()
+    assert main.ended == 0

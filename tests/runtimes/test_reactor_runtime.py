@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from runtimes.protocol import RuntimeFailure
@@ -67,7 +67,18 @@ def test_a_task_that_fails_is_named_with_its_round(options):
 def test_a_task_that_cannot_be_built_is_named_and_nothing_is_left(options):
     with pytest.raises(RuntimeFailure, match=r"Task 'part\[2\]' failed before round 0: ArithmeticError: built"):
         REACTOR.open(failing_graph("build"), REACTOR.options(**options), Path("unused"))
-    assert not [c for c in psutil.Process().children() if "reactor" in c.name()]
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_was_killed_between_rounds_is_named_by_whatever_comes_next():
+    for act in ("advance", "tallies"):
+        with REACTOR.open(failing_graph("nothing"), REACTOR.options(workers=2), Path("unused")) as session:
+            session.advance(2)
+            (worker,) = multiprocessing.active_children()
+            worker.kill()
+            worker.join()
+            with pytest.raises(RuntimeFailure, match=r"Worker 1 .*part\[1\] to part\[2\].*killed by SIGKILL"):
+                session.advance(1) if act == "advance" else session.tallies()
 
 
 @pytest.mark.parametrize("options", [{"executor": "inline"}, {"workers": 2}], ids=str)
