@@ -252,7 +252,10 @@ class SequentialSession(Session):
                 for port in node.outputs
             }
             for member in self._nodes[node.path]:
-                values = {port: member.task.initial(port.name) for port, delay in delays.items() if delay}
+                try:
+                    values = {port: member.task.initial(port.name) for port, delay in delays.items() if delay}
+                except Exception as error:
+                    raise task_failure(member.name, 0, error) from error
                 for before in range(1, max(delays.values(), default=0) + 1):
                     outputs = member.outputs[-before % self._phases]
                     for port, value in values.items():
