@@ -6,6 +6,7 @@ that a message can name the parameter, the value and the rule.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,7 @@ from harness.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Field", "bind", "fields_of", "parse_assignments", "parse_runtime"]
+__all__ = ["Field", "bind", "fields_of", "parse_assignments", "parse_runtime", "spell"]
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,7 @@ def bind(
     try:
         return struct(**values)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"The {noun}s of {owner} do not go together: {error}") from error
+        raise UsageError(f"{owner[:1].upper()}{owner[1:]}: {error}") from error
 
 
 def parse_assignments(texts: Iterable[str], *, flag: str) -> dict[str, str]:
@@ -65,7 +66,7 @@ def parse_assignments(texts: Iterable[str], *, flag: str) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"'{text}' after {flag} is no assignment. Write NAME=VALUE.")
+            raise UsageError(f"'{text}' after {flag} is not an assignment. Write NAME=VALUE.")
         if name.strip() in values:
             raise UsageError(f"'{name.strip()}' is given twice after {flag}. Give it once.")
         values[name.strip()] = value
@@ -82,11 +83,28 @@ def parse_runtime(text: str) -> tuple[str, dict[str, str]]:
     if not name.strip():
         raise UsageError(f"'{text}' names no runtime. Write NAME or NAME:key=value,key=value.")
     parts = options.split(",") if colon and options else []
-    return name.strip(), parse_assignments(parts, flag=f"--runtime {name.strip()}:")
+    return name.strip(), parse_assignments(parts, flag=f"'--runtime {name.strip()}:'")
 
 
-def _spell(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def spell(value: Any) -> str:
+    """`value` as JSON; as Python has it where JSON has no such number."""
+    return repr(value) if _has_infinite(value) else msgspec.json.encode(value).decode()
+
+
+def _finite(value: Any) -> Any:
+    """`value`, unless there is a number in it that is not finite, which no type excludes."""
+    if _has_infinite(value):
+        raise msgspec.ValidationError("Expected finite numbers")
+    return value
+
+
+def _has_infinite(value: Any) -> bool:
+    """Whether `value`, or anything in it, is infinite or not a number."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_has_infinite, value.values()))
+    return isinstance(value, list | tuple) and any(map(_has_infinite, value))
 
 
 def _field(declared: msgspec.structs.FieldInfo) -> Field:
@@ -110,13 +128,14 @@ def _default(declared: msgspec.structs.FieldInfo) -> Any:
 
 def _convert(declared: msgspec.structs.FieldInfo, value: Any, noun: str, owner: str, *, is_text: bool) -> Any:
     try:
-        return _from_text(value, declared.type) if is_text else msgspec.convert(value, declared.type)
+        return _finite(_from_text(value, declared.type) if is_text else msgspec.convert(value, declared.type))
     except msgspec.ValidationError as error:
         field = _field(declared)
-        shown = value if is_text else _spell(value)
+        shown = repr(value) if is_text else spell(value)
         about = f" ({field.description})" if field.description else ""
+        finite = ", finite" if "float" in field.type else ""
         raise UsageError(
-            f"{noun.capitalize()} '{field.name}' of {owner} cannot be {shown!r}: it takes {field.type}{about}. "
+            f"{noun.capitalize()} '{field.name}' of {owner} cannot be {shown}: it takes {field.type}{finite}{about}. "
             f"{_remedy(declared, value, field)}"
         ) from error
 
@@ -126,7 +145,7 @@ def _remedy(declared: msgspec.structs.FieldInfo, value: Any, field: Field) -> st
     choices = _choices(msgspec.inspect.type_info(declared.type))
     if choices and isinstance(value, str):
         return did_you_mean(value, choices)
-    return f"Give another value, or leave it out for the default, {_spell(field.default)}."
+    return f"Give another value, or leave it out for the default, {spell(field.default)}."
 
 
 def _from_text(text: str, declared: Any) -> Any:

@@ -108,7 +108,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
     /,
     *,
     selection: Selection = _NOTHING,
-    out: Path | None = None,
+    out: str | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     figures: bool = True,
     json: _Json = False,
@@ -129,8 +129,9 @@ def run(  # noqa: PLR0913 - one argument for each flag
     from harness.report import write_report
     from harness.runner import Runner, prepare_folder
 
-    plan = _plan_to_run(suite, selection, out, resume=resume)
-    folder = out or Path("results", "runs", f"{plan.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    asked = _folder(out)
+    plan = _plan_to_run(suite, selection, asked, resume=resume)
+    folder = asked or Path("results", "runs", f"{plan.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     prepare_folder(folder, resume=resume)
     file = PlanFile(folder)
     if resume and file.path.exists():
@@ -175,10 +176,12 @@ def list_all(*, json: _Json = False) -> ExitStatus:
 
 @app.command
 def plan(suite: _Suite = None, /, *, selection: Selection = _NOTHING, json: _Json = False) -> ExitStatus:
-    """Show what `run` would do, in order, with an estimate of the time; nothing is measured."""
+    """Check the input as `run` does, and show what it would do, in order, with an estimate of the time."""
     from harness.planned import planned, print_planned
+    from harness.runner import check_plan
 
     found = selection.plan(suite)
+    check_plan(found)
     if json:
         _print_json(planned(found))
     else:
@@ -231,6 +234,17 @@ def _plan_to_run(suite: str | None, selection: Selection, out: Path | None, *, r
             "Leave that out, or begin a new run in another folder."
         )
     return PlanFile(out).read()
+
+
+def _folder(out: str | None) -> Path | None:
+    """The folder that --out names.
+
+    Raises:
+        UsageError: for an empty name, which a path would take for the current folder.
+    """
+    if out is not None and not out.strip():
+        raise UsageError("The folder after --out has an empty name. Name one, or leave --out away.")
+    return None if out is None else Path(out)
 
 
 def _show(made: Report, *, as_json: bool) -> ExitStatus:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.statistics import Estimate
     from harness.summary import SummaryRow
 
-__all__ = ["Look", "look_of", "write_figures"]
+__all__ = ["Look", "look_of", "remove_figures", "write_figures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,14 @@ def write_figures(rows: Sequence[SummaryRow], folder: Path, machine: str) -> lis
         with _style():
             written += _save(_speedups(compared, machine), folder / "speedups", compared)
     return written
+
+
+def remove_figures(folder: Path) -> None:
+    """Remove from `folder` what `write_figures` may have written there, and nothing else."""
+    if folder.is_dir():
+        for stem in ("throughput", "speedups"):
+            for suffix in (".svg", ".png", ".csv"):
+                (folder / stem).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _style() -> AbstractContextManager[None]:

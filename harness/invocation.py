@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -81,8 +82,8 @@ def measure(
         measure_s=cell.measure_s,
     )
     child = _Child(mode="measure", job=job, log=log, timeout_s=timeout_s, seed=invocation.seed, watch=watch)
-    ending, result = child.run(Measurement)
     record = _record(invocation, machine, log)
+    ending, result = child.run(Measurement)
     if ending.timed_out_in is not None:
         reason = f"ended after {timeout_s:g} s, while {ending.timed_out_in}; --timeout-s sets the limit"
         return msgspec.structs.replace(record, outcome="timeout", reason=reason)
@@ -245,7 +246,7 @@ def _way_it_died(status: int) -> str:
 
 
 def _record(invocation: Invocation, machine: Mapping[str, Any], log: Path | None) -> Record:
-    """What is known of `invocation` before it runs; `failed` until something better is known."""
+    """What is known of `invocation` as it begins; `failed` until something better is known."""
     return Record(
         workload=invocation.cell.workload,
         parameters=invocation.cell.parameters,
@@ -258,4 +259,5 @@ def _record(invocation: Invocation, machine: Mapping[str, Any], log: Path | None
         rounds=invocation.cell.rounds,
         machine=dict(machine),
         log=None if log is None else f"{log.parent.name}/{log.name}",
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -11,8 +11,6 @@ from harness.arguments import fields_of
 from harness.suite import read_suite, suite_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rich.console import Console
 
     from harness.registry import Kind, Plugin
@@ -49,20 +47,17 @@ def _entry(plugin: Plugin[Kind], settings: str) -> dict[str, Any]:
         "name": loaded.name,
         "summary": loaded.summary,
         settings: msgspec.to_builtins(fields_of(getattr(loaded, settings))),
-        "requires": _requirements(loaded.requires),
+        "requires": [_requirement(module) for module in loaded.requires],
+        "optional": [_requirement(module) | {"needed_for": needed_for} for module, needed_for in loaded.optional],
     }
 
 
-def _requirements(modules: Iterable[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "module": module,
-            # Looking for a module inside a package would import the package.
-            "installed": registry.missing_module([module.partition(".")[0]]) is None,
-            "version": registry.version_of(module),
-        }
-        for module in modules
-    ]
+def _requirement(module: str) -> dict[str, Any]:
+    return {
+        "module": module,
+        "installed": registry.missing_module([module]) is None,
+        "version": registry.version_of(module),
+    }
 
 
 def _print_entry(console: Console, entry: dict[str, Any], settings: str) -> None:
@@ -72,6 +67,8 @@ def _print_entry(console: Console, entry: dict[str, Any], settings: str) -> None
     _print(console, f"{entry['name']}: {entry['summary']}", indent=2)
     for requirement in entry["requires"]:
         _print(console, _requirement_text(requirement), indent=6, style=None if requirement["installed"] else "red")
+    for requirement in entry["optional"]:
+        _print(console, _optional_text(requirement), indent=6, style=None if requirement["installed"] else "yellow")
     for field in entry[settings]:
         default = msgspec.json.encode(field["default"]).decode()
         _print(console, f"{field['name']}={default}  {field['type']}", indent=6, style="cyan")
@@ -82,6 +79,11 @@ def _requirement_text(requirement: dict[str, Any]) -> str:
     if not requirement["installed"]:
         return f"needs {requirement['module']}, which is not installed: its cells are skipped"
     return f"needs {requirement['module']}: installed {requirement['version'] or ''}".rstrip()
+
+
+def _optional_text(requirement: dict[str, Any]) -> str:
+    installed = f"installed {requirement['version'] or ''}".rstrip() if requirement["installed"] else "not installed"
+    return f"{requirement['needed_for']}: {requirement['module']}, {installed}"
 
 
 def _print_heading(console: Console, text: str) -> None:

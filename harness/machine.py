@@ -10,10 +10,11 @@ from typing import Any
 
 import psutil
 
-__all__ = ["load_average", "machine_facts"]
+__all__ = ["busy_fraction", "load_average", "machine_facts"]
 
 _PACKAGES = ("reactorbench", "numpy", "ray", "gymnasium", "ale-py", "opencv-python-headless", "torch", "msgspec")
 """Distributions whose version may change a result."""
+_BUSY_SAMPLE_S = 0.2
 
 
 def machine_facts() -> dict[str, Any]:
@@ -28,6 +29,11 @@ def machine_facts() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
     }
+
+
+def busy_fraction() -> float:
+    """How busy all processors together are, 0 to 1, over the next fifth of a second."""
+    return round(psutil.cpu_percent(interval=_BUSY_SAMPLE_S) / 100, 3)
 
 
 def load_average() -> float:

@@ -7,6 +7,8 @@ seed + b on every runtime.
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -21,7 +23,18 @@ if TYPE_CHECKING:
 
     from harness.records import Record
 
-__all__ = ["Cell", "Invocation", "Key", "Plan", "PlanFile", "RuntimeChoice", "Settings", "key_of", "schedule"]
+__all__ = [
+    "Cell",
+    "Invocation",
+    "Key",
+    "Plan",
+    "PlanFile",
+    "RuntimeChoice",
+    "Settings",
+    "key_of",
+    "resume_command",
+    "schedule",
+]
 
 Key = tuple[str, str, str, str, int, int]
 """What tells invocations of one run apart: workload, parameters, runtime, options, block, seed."""
@@ -36,9 +49,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(description="least number of measured rounds; the digest is taken after them", ge=1, le=5_000_000)
     ] = 20
     measure_s: Annotated[
-        float, Meta(description="seconds of measured rounds; who is done with the rounds sooner goes on", ge=0)
+        float,
+        Meta(description="seconds of measured rounds; who is done with the rounds sooner goes on", ge=0, le=86_400),
     ] = 1.0
-    timeout_s: Annotated[float, Meta(description="seconds after which an invocation is ended", gt=0)] = 300.0
+    timeout_s: Annotated[float, Meta(description="seconds after which an invocation is ended", gt=0, le=86_400)] = 300.0
     seed: Annotated[int, Meta(description="seed of block 0; block b uses seed + b", ge=0, lt=2**32)] = 0
 
 
@@ -114,6 +128,11 @@ def schedule(plan: Plan) -> list[Invocation]:
     ]
 
 
+def resume_command(folder: Path) -> str:
+    """What to type to go on with the run in `folder`."""
+    return f"reactorbench run --resume --out {shlex.quote(os.fspath(folder))}"
+
+
 class PlanFile:
     """The file `plan.json` of a results folder: what its records belong to."""
 
@@ -129,7 +148,7 @@ class PlanFile:
         """The stored plan.
 
         Raises:
-            UsageError: if there is none, or the file is no plan.
+            UsageError: if there is none, or the file is not a plan.
         """
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=Plan)
@@ -139,7 +158,7 @@ class PlanFile:
                 "Name the --out folder of a run that was begun."
             ) from error
         except msgspec.DecodeError as error:
-            raise UsageError(f"{self.path} is no plan: {error}. Measure into another folder.") from error
+            raise UsageError(f"{self.path} is not a plan: {error}. Measure into another folder.") from error
 
     def check_equal(self, plan: Plan) -> None:
         """Make sure that `plan` is the stored one.
@@ -152,7 +171,7 @@ class PlanFile:
         if differing:
             raise UsageError(
                 f"The run in {self.path.parent} has another plan: {'; '.join(differing)}. Resume it without other "
-                f"arguments (reactorbench run --resume --out {self.path.parent}), or choose another folder."
+                f"arguments ({resume_command(self.path.parent)}), or choose another folder."
             )
 
 

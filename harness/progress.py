@@ -13,7 +13,7 @@ from rich.text import Text
 from harness.estimate import Estimator, in_minutes
 from harness.report import summary_table
 from harness.summary import SummaryRow, summarise
-from harness.wording import Labels, in_seconds, in_si, plural_of
+from harness.wording import Labels, in_seconds, in_si, plural, plural_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -86,8 +86,8 @@ class PlainProgress:
     def begin(self, records: Sequence[Record], due: Sequence[Invocation]) -> None:
         """Say how much there is to do."""
         self._due, self._total, self._names = list(due), len(due), Names(due)
-        there = f"; {len(records)} records are there already" if records else ""
-        self.message(f"{len(due)} invocations to run, about {in_minutes(self._remaining_s())}{there}.")
+        there = f"; {plural(len(records), 'record')} there already" if records else ""
+        self.message(f"{plural(len(due), 'invocation')} to run, about {in_minutes(self._remaining_s())}{there}.")
 
     def checking(self, phase: str, elapsed_s: float) -> None:
         """Nothing to say."""

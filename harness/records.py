@@ -72,6 +72,8 @@ class Record(Measurement, frozen=True, kw_only=True):
     """Facts about the machine and the software, without host name, user name or path."""
     log: str | None = None
     """File name of the output of the child, below the results folder."""
+    started_at: str | None = None
+    """When it began: ISO 8601, UTC, whole seconds."""
 
 
 class RecordFile:
@@ -93,7 +95,7 @@ class RecordFile:
         """All whole records, oldest first; an empty list if there is no file.
 
         Raises:
-            UsageError: for a line other than the last that is no record.
+            UsageError: for a line other than the last that is not a record.
         """
         return self._parse()[0]
 
@@ -126,7 +128,7 @@ class RecordFile:
                 if number == len(lines) and not line.endswith(b"\n"):
                     break
                 raise UsageError(
-                    f"Line {number} of {self.path} is no record: {error}. Move the file away, or take that line out."
+                    f"Line {number} of {self.path} is not a record: {error}. Move the file away, or take that line out."
                 ) from error
             if record.schema_version > SCHEMA_VERSION:
                 raise UsageError(

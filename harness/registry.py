@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from harness.errors import UsageError, did_you_mean
@@ -92,7 +93,7 @@ def workloads() -> Plugins[Workload]:
 
 
 def missing_module(modules: Iterable[str]) -> str | None:
-    """The first of `modules` that cannot be found; none of them is imported, at most the packages around one."""
+    """The first of `modules` that cannot be found; nothing is imported, not even the packages around one."""
     return next((module for module in modules if not _is_there(module)), None)
 
 
@@ -102,10 +103,17 @@ def version_of(module: str) -> str | None:
 
 
 def _is_there(module: str) -> bool:
+    package, *inner = module.split(".")
     try:
-        return importlib.util.find_spec(module) is not None
+        spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return False
+    name = package
+    for part in inner:
+        name = f"{name}.{part}"
+        # `importlib.util.find_spec` would import the package to look into it.
+        spec = spec and PathFinder.find_spec(name, spec.submodule_search_locations or [])
+    return spec is not None
 
 
 def _versions(distributions: Sequence[str]) -> Iterator[str]:

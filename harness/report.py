@@ -6,11 +6,14 @@ still appends to it.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ExitStatus, UsageError
+from harness.plan import key_of
 from harness.records import RecordFile
+from harness.statistics import INTERVAL
 from harness.summary import COLUMNS, cells_of, exit_status, finding, flat, summarise
 from harness.wording import (
     DASH,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from harness.records import Record
     from harness.statistics import Estimate
     from harness.summary import SummaryRow
 
@@ -88,21 +92,28 @@ def write_report(folder: Path, *, figures: bool = True) -> Report:
     if not records:
         raise UsageError(
             f"There is nothing to report in {folder}: {file.path.name} is missing or holds no whole record. "
-            f"Measure first: reactorbench run SUITE --out {folder}"
+            f"Measure first: reactorbench run SUITE --out {shlex.quote(str(folder))}"
         )
     rows = summarise(records)
-    machines = [record.machine for record in records]
+    warnings = _warnings(file, records)
     try:
-        files = [_write_csv(rows, folder / "summary.csv"), _write_markdown(rows, folder / "table.md")]
-        if figures:
-            from harness.figures import write_figures
-
-            files += write_figures(rows, folder / "figures", machine_line(machines))
+        files = [_write_csv(rows, folder / "summary.csv"), _write_markdown(rows, warnings, folder / "table.md")]
+        files += _renew_figures(rows, records, folder / "figures", wanted=figures)
     except OSError as error:
+        in_the_way = isinstance(error, FileExistsError | IsADirectoryError | NotADirectoryError)
+        remedy = "Move that away." if in_the_way else "Make room, or make it writable."
         raise UsageError(
-            f"The report cannot be written to {folder}: {error.strerror or error}. Make room, or make it writable."
+            f"The report cannot be written: {error.filename or folder}: {error.strerror or error}. {remedy}"
         ) from error
-    return Report(folder=folder, rows=tuple(rows), files=tuple(files), warnings=_warnings(file, machines))
+    return Report(folder=folder, rows=tuple(rows), files=tuple(files), warnings=warnings)
+
+
+def _renew_figures(rows: Sequence[SummaryRow], records: Sequence[Record], folder: Path, *, wanted: bool) -> list[Path]:
+    """Take old figures away, which would show something else, and draw new ones where they are wanted."""
+    from harness.figures import remove_figures, write_figures
+
+    remove_figures(folder)
+    return write_figures(rows, folder, machine_line(record.machine for record in records)) if wanted else []
 
 
 def machine_line(machines: Iterable[Mapping[str, Any]]) -> str:
@@ -117,13 +128,30 @@ def machine_line(machines: Iterable[Mapping[str, Any]]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _warnings(file: RecordFile, machines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _warnings(file: RecordFile, records: Sequence[Record]) -> tuple[str, ...]:
     warnings = []
+    machines = [record.machine for record in records]
     if not file.path.read_bytes().endswith(b"\n"):
         warnings.append(f"The last line of {file.path.name} was cut in two; it does not count.")
     if len({machine_line([machine]) for machine in machines if machine}) > 1:
         warnings.append("The records come from different machines; ratios across them mean little.")
+    newest = [
+        record for record in {key_of(record): record for record in records}.values() if record.outcome != "skipped"
+    ]
+    busy = [busy for record in newest if (busy := _busy_before(record)) > _BUSY]
+    if busy:
+        warnings.append(
+            f"{len(busy)} of {plural(len(newest), 'invocation')} began while other programs were busy, with up to "
+            f"{max(busy) * 100:.0f} % of all processors; parallel runtimes suffer most from that. "
+            "Measure again on a quiet machine."
+        )
     return tuple(warnings)
+
+
+def _busy_before(record: Record) -> float:
+    """The fraction of all processors that was busy before `record` began; 0 where it does not say."""
+    busy = record.machine.get("busy_before")
+    return float(busy) if isinstance(busy, int | float) else 0.0
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -149,6 +177,9 @@ class _Section:
 
 
 _HEADINGS = ("runtime", "units/s", "over best Ray", "over ray", "over sequential", "start-up", "memory")
+
+_BUSY = 0.2
+"""Of all processors: from here on the report warns of foreign load."""
 
 _NO_TERMINAL = 80
 """Columns that rich assumes where there is no terminal."""
@@ -211,8 +242,8 @@ def _widths(sections: Sequence[_Section], available: int) -> list[int]:
     return widths if widths and sum(widths) + gaps <= available else [0] * len(_HEADINGS)
 
 
-def markdown_table(rows: Sequence[SummaryRow]) -> str:
-    """The same table as Markdown: a heading, a pipe table and the notes for each cell."""
+def markdown_table(rows: Sequence[SummaryRow], warnings: Sequence[str] = ()) -> str:
+    """The same table as Markdown: a heading, a pipe table and the notes for each cell; `warnings` below them."""
     parts = [f"{finding(rows)}."]
     for section in _sections(rows):
         parts.append(f"### {_escaped(section.title)}")
@@ -222,6 +253,7 @@ def markdown_table(rows: Sequence[SummaryRow]) -> str:
         parts.append(_pipes(lines))
         parts.append("\n".join(f"- {_escaped(note)}" for note in section.notes))
     parts += [_escaped(note) for note in _closing_notes(rows)]
+    parts += [_escaped(f"Warning: {warning}") for warning in warnings]
     return "\n\n".join(parts) + "\n"
 
 
@@ -285,7 +317,9 @@ def _rate(estimate: Estimate | None) -> _Entry:
 def _ratio(estimate: Estimate | None) -> _Entry:
     if estimate is None:
         return _Entry(text=DASH)
-    style = "green" if estimate.low > 1 else "red" if estimate.high < 1 else ""
+    style = ""
+    if estimate.kind == INTERVAL:  # a range says nothing about the next pair
+        style = "green" if estimate.low > 1 else "red" if estimate.high < 1 else ""
     # One pair has no range, and the reference itself none either: it is 1 by definition.
     own = estimate.low == estimate.high == 1
     remark = "" if own or estimate.n == 1 else f"{in_ratio(estimate.low)[:-1]}-{in_ratio(estimate.high)[:-1]}"
@@ -294,10 +328,23 @@ def _ratio(estimate: Estimate | None) -> _Entry:
 
 def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
     """What stands below the table of a cell: what the numbers are, what went wrong, what was not checked."""
+    best = next((row for row in cell if row.key == row.best_ray), None)
+    best_units_per_s = best.units_per_s.point if best is not None and best.units_per_s is not None else None
     notes = [_what_they_are(cell, labels)]
     notes += [f"{labels.runtime(row)}: {reason.removesuffix('.')}." for row in cell for reason in row.reasons]
+    notes += [_left_out(row, best_units_per_s, labels) for row in cell if row.is_ray and row.outcome in _LEFT_OUT]
     notes += dict.fromkeys(note for row in cell for note in row.cell_notes)
     return notes
+
+
+_LEFT_OUT: Mapping[str, str] = {"failed": "failed", "timeout": "timed out", "invalid": "is invalid"}
+
+
+def _left_out(row: SummaryRow, best_units_per_s: float | None, labels: Labels) -> str:
+    """That `row`, a Ray runtime, is not the best one even where it was faster, so that nobody takes it for slower."""
+    faster = row.units_per_s is not None and best_units_per_s is not None and row.units_per_s.point > best_units_per_s
+    note = f"{labels.runtime(row)} {_LEFT_OUT[row.outcome]} and is not counted among the best Ray"
+    return f"{note}, though its measured rate was higher." if faster else f"{note}."
 
 
 def _closing_notes(rows: Sequence[SummaryRow]) -> list[str]:
@@ -335,6 +382,6 @@ def _write_csv(rows: Sequence[SummaryRow], path: Path) -> Path:
     return path
 
 
-def _write_markdown(rows: Sequence[SummaryRow], path: Path) -> Path:
-    path.write_text(markdown_table(rows), encoding="utf-8")
+def _write_markdown(rows: Sequence[SummaryRow], warnings: Sequence[str], path: Path) -> Path:
+    path.write_text(markdown_table(rows, warnings), encoding="utf-8")
     return path

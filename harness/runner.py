@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Interrupted, UsageError
 from harness.invocation import check_pairings, measure, skipped_record
 from harness.job import Pairing
-from harness.machine import load_average, machine_facts
-from harness.plan import key_of, schedule
+from harness.machine import busy_fraction, load_average, machine_facts
+from harness.plan import key_of, resume_command, schedule
 from harness.process_tree import become_subreaper
 from harness.records import RecordFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness.plan import Invocation, Key, Plan
     from harness.progress import Progress
     from harness.records import Record
 
-__all__ = ["Runner", "prepare_folder"]
+__all__ = ["Runner", "check_plan", "prepare_folder"]
 
 PairingKey = tuple[str, str, str, str]
 """A cell on a runtime: workload, parameters, runtime, options."""
@@ -70,11 +69,12 @@ class Runner:
         """
         become_subreaper()
         file = RecordFile(self.folder)
-        if said := file.set_aside_cut_line():
-            self.progress.message(f"{said} Its invocation runs again.")
+        cut = file.set_aside_cut_line()
         records = file.read()
         done = _done(records)
         due = [invocation for invocation in schedule(self.plan) if invocation.key not in done]
+        if cut:
+            self.progress.message(f"{cut} Its invocation runs again." if due else cut)
         with self.progress, _interruptible(self.folder):
             refusals = self._refusals(due) if due else {}
             self.progress.begin(records, due)
@@ -83,7 +83,8 @@ class Runner:
     def _run_all(self, due: list[Invocation], refusals: Mapping[PairingKey, str], file: RecordFile) -> None:
         facts = machine_facts()
         for invocation in due:
-            machine = facts | {"load_average": load_average()}
+            # Nothing of ours runs now: who is busy is somebody else.
+            machine = facts | {"load_average": load_average(), "busy_before": busy_fraction()}
             self.progress.started(invocation)
             refusal = refusals.get(_pairing_key(invocation))
             if refusal is not None:
@@ -103,24 +104,47 @@ class Runner:
         Raises:
             UsageError: if it finds bad input.
         """
-        pairings = {
-            _pairing_key(invocation): Pairing(
-                workload=invocation.cell.workload,
-                parameters=invocation.cell.parameters,
-                runtime=invocation.runtime.name,
-                options=invocation.runtime.options,
-            )
-            for invocation in due
-        }
         log = self.folder / "logs" / "check.log"
-        result = check_pairings(list(pairings.values()), seed=self.plan.seed, log=log, watch=self.progress.checking)
-        if result is None:
+        refusals = _check(due, self.plan.seed, log, self.progress.checking)
+        if refusals is None:
             self.progress.message(f"The check before the run died; {log} says how. The invocations will tell.")
-            return {}
-        if result.problem is not None:
-            raise UsageError(result.problem)
-        found = zip(pairings, result.refusals, strict=True)
-        return {key: refusal for key, refusal in found if refusal is not None}
+        return refusals or {}
+
+
+def check_plan(plan: Plan) -> None:
+    """Check the input of `plan` as a run of it would, and leave nothing behind.
+
+    Raises:
+        UsageError: if it finds bad input.
+    """
+    with tempfile.TemporaryDirectory(prefix="rb-") as folder:
+        _check(schedule(plan), plan.seed, Path(folder, "check.log"), lambda _phase, _elapsed_s: None)
+
+
+def _check(
+    invocations: Sequence[Invocation], seed: int, log: Path, watch: Callable[[str, float], None]
+) -> dict[PairingKey, str] | None:
+    """Why pairings of cell and runtime cannot run here; None if the child that was asked died, as `log` then says.
+
+    Raises:
+        UsageError: if it finds bad input.
+    """
+    pairings = {
+        _pairing_key(invocation): Pairing(
+            workload=invocation.cell.workload,
+            parameters=invocation.cell.parameters,
+            runtime=invocation.runtime.name,
+            options=invocation.runtime.options,
+        )
+        for invocation in invocations
+    }
+    result = check_pairings(list(pairings.values()), seed=seed, log=log, watch=watch)
+    if result is None:
+        return None
+    if result.problem is not None:
+        raise UsageError(result.problem)
+    found = zip(pairings, result.refusals, strict=True)
+    return {key: refusal for key, refusal in found if refusal is not None}
 
 
 def _done(records: list[Record]) -> set[Key]:
@@ -159,9 +183,7 @@ def _interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted; what was measured is kept. Go on with: reactorbench run --resume --out {os.fspath(folder)}"
-        ) from None
+        raise Interrupted(f"Interrupted; what was measured is kept. Go on with: {resume_command(folder)}") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,16 +7,17 @@ Keys are strict. Options of the command line override the suite's, those of its 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from harness import registry
-from harness.arguments import bind, parse_runtime
+from harness.arguments import bind, parse_runtime, spell
 from harness.errors import UsageError, did_you_mean
 from harness.plan import Cell, Plan, RuntimeChoice, Settings
 from harness.wording import compact_json
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 __all__ = ["CellTable", "Suite", "plan_of", "read_suite", "suite_names", "suite_of_workload"]
+
+
+Part = TypeVar("Part", bound=msgspec.Struct)
 
 
 class CellTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,23 +73,21 @@ def read_suite(name_or_path: str) -> Suite:
     """The shipped suite of that name, or the one in the TOML file at that path.
 
     Raises:
-        UsageError: if there is none, it is no TOML, or it has a wrong key or value.
+        UsageError: if there is none, it is not TOML, or it has a wrong key or value.
     """
     text, name = _text_of(name_or_path)
     source = f"Suite {name_or_path}"
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{source} is no TOML: {error}. Repair that line.") from error
+        raise UsageError(f"{source} is not TOML: {error}. Repair that line.") from error
     _check_keys(table, _KEYS, source)
     cells = table.get("cell", [])
     for number, cell in enumerate(cells if isinstance(cells, list) else [], start=1):
         if isinstance(cell, dict):
             _check_keys(cell, CellTable.__struct_fields__, f"{source}, cell {number}")
-    try:
-        suite = msgspec.convert(table | {"name": name}, Suite)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{source}: {error}. Correct that value; 'reactorbench list' shows what exists.") from error
+            _converted(cell, CellTable, f"{source}, cell {number}")
+    suite = _converted(table | {"name": name}, Suite, source)
     if not suite.cell:
         raise UsageError(f"{source} has no [[cell]], so there is nothing to run. Add one with a workload.")
     return suite
@@ -104,7 +106,7 @@ def plan_of(suite: Suite, overrides: Mapping[str, Any], runtimes: Sequence[str])
             or the same cell or runtime twice.
     """
     top = {name: value for name in Settings.__struct_fields__ if (value := getattr(suite, name)) is not None}
-    general = _settings(top | dict(overrides), f"suite '{suite.name}'")
+    general = _settings(top | dict(overrides), "the run" if suite.is_text else f"suite '{suite.name}'")
     cells = [_cell(suite, table, number, top, overrides, runtimes) for number, table in enumerate(suite.cell, start=1)]
     _check_distinct(
         [f"{cell.workload} {compact_json(cell.parameters)}" for cell in cells], f"Suite '{suite.name}'", "cell"
@@ -139,13 +141,42 @@ def _text_of(name_or_path: str) -> tuple[str, str]:
     except OSError as error:
         raise UsageError(f"Suite {path} cannot be read: {error.strerror}. Give the path of a TOML file.") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"Suite {path} is no TOML: it is no UTF-8 text. Give the path of a TOML file.") from error
+        raise UsageError(f"Suite {path} is not TOML: it is not UTF-8 text. Give the path of a TOML file.") from error
 
 
 def _check_keys(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
     for key in table:
         if key not in known:
             raise UsageError(f"{where} has an unknown key '{key}'. {did_you_mean(key, known)}")
+
+
+_IN_WORDS = {
+    "title": """a text: title = "Small environments\"""",
+    "runtimes": 'a list of names: runtimes = ["sequential"]',
+    "cell": "tables of their own: [[cell]] on a line alone, its keys below it",
+    "workload": 'a name: workload = "simulation"',
+    "parameters": "a table: parameters = { envs = 8 }",
+    "measure_s": "a number of seconds: measure_s = 1.0",
+    "timeout_s": "a number of seconds: timeout_s = 300",
+}
+"""What a key of a suite holds, for messages; the others hold whole numbers."""
+
+
+def _converted(table: Mapping[str, Any], kind: type[Part], where: str) -> Part:
+    """`table` as `kind`.
+
+    Raises:
+        UsageError: for a value of the wrong type, or a cell without a workload.
+    """
+    if kind is CellTable and "workload" not in table:
+        raise UsageError(f"{where} has no workload. Add {_IN_WORDS['workload'].partition(': ')[2]}.")
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        found = re.search(r"`\$\.(\w+)", str(error))
+        key = found[1] if found else "cell"
+        rule = _IN_WORDS.get(key, f"a whole number: {key} = 10")
+        raise UsageError(f"{where}: '{key}' cannot be {spell(table.get(key))}; it is {rule}.") from error
 
 
 def _settings(given: Mapping[str, Any], owner: str) -> Settings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from datetime import datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,9 @@ SEQUENTIAL = "sequential"
 RAY = "ray"
 SUBJECT = "reactor"
 """The runtime that the findings speak of, where it was measured."""
+
+_FAR_APART_S = 3600.0
+"""Runs of one pair that began further apart than this may have met different machines."""
 
 RowKey = tuple[str, str]
 """Runtime and its options as compact JSON."""
@@ -73,12 +77,17 @@ class SummaryRow:
     notices: tuple[str, ...] = ()
     """What a reader must know about this runtime's options."""
     cell_notes: tuple[str, ...] = ()
-    """What could not be checked in the cell; the same in all its rows."""
+    """What could not be checked in the cell, or compares what is far apart; the same in all its rows."""
 
     @property
     def cell(self) -> tuple[str, str]:
         """Workload and its parameters as compact JSON."""
         return self.workload, compact_json(self.parameters)
+
+    @property
+    def is_ray(self) -> bool:
+        """Whether it is one of those of which the fastest is the best Ray."""
+        return self.runtime.startswith(RAY)
 
     @property
     def key(self) -> RowKey:
@@ -151,22 +160,46 @@ def exit_status(rows: Sequence[SummaryRow]) -> ExitStatus:
 def finding(rows: Sequence[SummaryRow]) -> str:
     """The result in one sentence, for the title of a figure: how much faster, than what, where."""
     subject = SUBJECT if any(row.runtime == SUBJECT for row in rows) else None
-    shown = [row for row in usable(rows) if row.runtime == subject] if subject else _fastest(rows)
-    clauses = [
-        clause
-        for clause in (
-            _times([row.over_sequential for row in shown if row.runtime != SEQUENTIAL], "the plain loop"),
-            _times([row.over_best_ray for row in shown if not row.runtime.startswith(RAY)], "the best Ray"),
-        )
-        if clause
-    ]
-    if not clauses:
-        return "No speedup can be shown"
+    own = [row for row in rows if row.runtime == subject]
+    shown = _compared(usable(own) if subject else _fastest(rows))
+    if not shown and not subject:
+        shown = _compared(_fastest([row for row in rows if row.runtime != SEQUENTIAL]))
+    wrong = _wrong_cells(own)
+    if not shown:
+        return " ".join(filter(None, ["No speedup", subject and f"of {subject}", "can be shown"])) + wrong
+    clauses = (
+        _times([row.over_sequential for row in shown if row.runtime != SEQUENTIAL], "the plain loop"),
+        _times([row.over_best_ray for row in shown if not row.is_ray], "the best Ray"),
+    )
     names = {row.runtime for row in shown}
     name = names.pop() if len(names) == 1 else "The fastest runtime"
-    cells = {row.cell for row in shown}
-    where = f"on {Labels(rows).cell(shown[0])}" if len(cells) == 1 else f"across {len(cells)} cells"
-    return f"{name} is {' and '.join(clauses)} {where}"
+    cells, all_cells = {row.cell for row in shown}, {row.cell for row in own or shown}
+    of_all = f" of {len(all_cells)}" if all_cells > cells else ""
+    where = f"on {Labels(rows).cell(shown[0])}" if len(cells) == 1 else f"across {len(cells)}{of_all} cells"
+    return f"{name} is {' and '.join(filter(None, clauses))} {where}{wrong}"
+
+
+def _compared(rows: Iterable[SummaryRow]) -> list[SummaryRow]:
+    """Those of `rows` with a speedup that a finding can speak of: no reference over itself."""
+    return [
+        row
+        for row in rows
+        if (row.over_sequential is not None and row.runtime != SEQUENTIAL)
+        or (row.over_best_ray is not None and not row.is_ray)
+    ]
+
+
+def _wrong_cells(rows: Sequence[SummaryRow]) -> str:
+    """`; invalid on 1 cell, failed on 2 cells`; nothing where all went well."""
+    words: Mapping[RowOutcome, str] = {
+        "invalid": "invalid",
+        "failed": "failed",
+        "timeout": "timed out",
+        "skipped": "skipped",
+    }
+    counts = {word: len({row.cell for row in rows if row.outcome == outcome}) for outcome, word in words.items()}
+    parts = [f"{word} on {plural(count, 'cell')}" for word, count in counts.items() if count]
+    return f"; {', '.join(parts)}" if parts else ""
 
 
 def _fastest(rows: Sequence[SummaryRow]) -> list[SummaryRow]:
@@ -200,7 +233,7 @@ def _cell_rows(
     valid = usable(bare.values())
     valid_keys = {row.key for row in valid}
     ray = _reference(RAY, rows, defaults)
-    rays = [row for row in valid if row.runtime.startswith(RAY)]
+    rays = [row for row in valid if row.is_ray]
     best_ray = max(rays, key=_units_per_s).key if rays else None
 
     def over(key: RowKey, reference: RowKey | None) -> Estimate | None:
@@ -208,9 +241,12 @@ def _cell_rows(
             return None
         return _speedup(measured[key], measured[reference])
 
+    apart = _pairs_far_apart({key: measured[key] for key in valid_keys}, (sequential, ray, best_ray))
+    notes = [f"{plural(apart, 'pair')} {'was' if apart == 1 else 'were'} measured more than an hour apart."]
     return [
         replace(
             row,
+            cell_notes=(*row.cell_notes, *notes) if apart else row.cell_notes,
             over_sequential=over(key, sequential),
             over_ray=over(key, ray),
             over_best_ray=over(key, best_ray),
@@ -221,6 +257,27 @@ def _cell_rows(
         )
         for key, row in bare.items()
     ]
+
+
+def _pairs_far_apart(measured: Mapping[RowKey, Sequence[Record]], references: Iterable[RowKey | None]) -> int:
+    """How many pairs of a runtime and a reference, of one block and seed, began long after one another."""
+    far = {
+        (frozenset({key, reference}), record.block)
+        for reference in references
+        for other in measured.get(reference or ("", ""), ())
+        for key, records in measured.items()
+        for record in records
+        if (record.block, record.seed) == (other.block, other.seed)
+        and abs(_began_s(record, other) - _began_s(other, record)) > _FAR_APART_S
+    }
+    return len(far)
+
+
+def _began_s(record: Record, other: Record) -> float:
+    """When `record` began, in seconds of the epoch; 0 where it or `other` does not say."""
+    if record.started_at is None or other.started_at is None:
+        return 0.0
+    return datetime.fromisoformat(record.started_at).timestamp()
 
 
 def _units_per_s(row: SummaryRow) -> float:

@@ -1,7 +1,8 @@
 """Whether the runtimes of a cell computed the same thing: digests against the sequential runtime's.
 
 Derived anew for every report, never stored. Two digests are comparable only for the same seed, the
-same warm-up and the same number of rounds up to the checkpoint.
+same warm-up and the same number of rounds up to the checkpoint. A runtime whose digest differs is invalid
+and has no speedup in that cell; the other runtimes of the cell keep theirs.
 """
 
 from __future__ import annotations

@@ -255,6 +255,11 @@ def test_a_compiler_that_came_later_is_used(checkout):
         (("--workload", "simulation", "--runtime", "ray"), "run --workload simulation --runtime ray"),
         (("--workload=simulation",), "run --workload=simulation"),
         (("--set", "env_id=a b", "--workload", "simulation"), "run --set env_id=a b --workload simulation"),
+        (("--invocations", "6", "full"), "run --invocations 6 full"),
+        (("--no-figures", "full"), "run --no-figures full"),
+        (("--out", "mine"), "run quick --out mine"),
+        (("--seed=1", "--json"), "run quick --seed=1 --json"),
+        (("--resume", "--out", "mine"), "run --resume --out mine"),
     ],
 )
 def test_bench_passes_its_arguments_on_and_runs_the_quick_suite_unless_told_otherwise(checkout, given, passed_on):
@@ -270,11 +275,12 @@ def test_bench_hands_back_the_exit_status_of_the_run(checkout):
     assert checkout.run("scripts/bench").returncode == 1
 
 
-def test_bench_can_be_called_from_another_folder(checkout):
-    done = checkout.run("-c", "mkdir elsewhere; cd elsewhere; bash ../scripts/bench")
+def test_bench_takes_relative_paths_from_where_it_is_called(checkout):
+    done = checkout.run("-c", "mkdir elsewhere; cd elsewhere; bash ../scripts/bench --out mine")
 
     assert done.returncode == 0, done.stderr
-    assert checkout.calls()[-1] == "reactorbench run quick"
+    called = (checkout.folder / "elsewhere" / "calls").read_text(encoding="utf-8")
+    assert called == "reactorbench run quick --out mine\n"
 
 
 @pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool != "reactorbench"])

@@ -171,7 +171,14 @@ def notice(options):
     return f"{options.workers} workers" if options.workers else None
 
 
-PLAIN = Runtime(name="plain", summary="A loop.", options=Options, open=open_plain, notice=notice)
+PLAIN = Runtime(
+    name="plain",
+    summary="A loop.",
+    options=Options,
+    open=open_plain,
+    notice=notice,
+    optional=(("a_module.that_is_not_there", "workers=2"),),
+)
 OTHER = Runtime(name="other", summary="The loop again.", options=Options, open=open_plain)
 DYING = Runtime(name="dying", summary="Dies.", options=Options, open=lambda graph, options, scratch: Dying(graph))
 HANGING = Runtime(name="hanging", summary="Hangs.", options=Options, open=open_hanging)

@@ -21,6 +21,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     label: Annotated[str, msgspec.Meta(description="any name")] = ""
     limit: Annotated[int | None, msgspec.Meta(description="at most")] = None
     sizes: Annotated[list[int], msgspec.Meta(description="of the layers")] = []
+    weights: Annotated[list[float], msgspec.Meta(description="of the layers")] = []
 
     def __post_init__(self) -> None:
         if self.mode == "slow" and self.quiet:
@@ -69,6 +70,25 @@ def test_a_wrong_value_is_named_with_its_rule_its_meaning_and_a_remedy():
     )
 
 
+@pytest.mark.parametrize("spelt", ["inf", "-Infinity", "nan"])
+def test_a_number_that_is_not_finite_is_refused_in_the_words_of_the_user(spelt):
+    said = message(from_text, rate=spelt)
+
+    assert said == (
+        f"Parameter 'rate' of workload 'example' cannot be '{spelt}': it takes float, finite (per second). "
+        "Give another value, or leave it out for the default, 1.0."
+    )
+    assert f"cannot be {float(spelt)!r}: it takes float, finite" in message(from_toml, rate=float(spelt))
+
+
+def test_a_list_may_not_hold_such_a_number_either():
+    assert "cannot be [1.0, inf]" in message(from_toml, weights=[1.0, float("inf")])
+
+
+def test_a_text_where_toml_needs_a_number_is_shown_in_its_own_quotes():
+    assert 'cannot be "80": it takes' in message(from_toml, width="80")
+
+
 def test_a_misspelt_choice_gets_the_nearest_one():
     assert "Did you mean 'fast'?" in message(from_text, mode="fats")
 
@@ -82,7 +102,7 @@ def test_a_list_that_is_no_json_is_a_wrong_value():
 
 
 def test_values_that_do_not_go_together_are_told_in_the_words_of_the_struct():
-    assert "mode=slow is never quiet." in message(from_text, mode="slow", quiet="true")
+    assert message(from_text, mode="slow", quiet="true") == "Workload 'example': mode=slow is never quiet."
 
 
 def test_fields_are_shown_with_type_default_and_description():
@@ -132,6 +152,13 @@ def test_a_runtime_may_come_without_options(text):
 def test_a_runtime_that_cannot_be_read_is_refused(text):
     with pytest.raises(UsageError):
         parse_runtime(text)
+
+
+def test_an_option_without_a_value_is_shown_with_where_it_stands():
+    with pytest.raises(
+        UsageError, match=r"'workers' after '--runtime reactor:' is not an assignment\. Write NAME=VALUE"
+    ):
+        parse_runtime("reactor:workers")
 
 
 def test_an_assignment_may_hold_an_equals_sign_in_its_value():

@@ -60,6 +60,11 @@ def test_list_shows_parameters_with_defaults_and_whether_dependencies_are_there(
     assert runtimes["needy"]["requires"] == [
         {"module": "a_module_that_is_not_there", "installed": False, "version": None}
     ]
+    assert runtimes["plain"]["optional"] == [
+        {"module": "a_module.that_is_not_there", "installed": False, "version": None, "needed_for": "workers=2"}
+    ]
+    assert {need["module"] for need in workloads["simulation"]["optional"]} == {"ale_py", "cv2", "torch"}
+    assert [need["module"] for need in runtimes["reactor"]["optional"]] == ["runtimes.reactor._native"]
     assert {"sequential", "reactor", "ray", "ray-packed"} <= runtimes.keys()
     assert {"simulation", "broadcast_gather"} <= workloads.keys()
     assert "quick" in [suite["name"] for suite in listed["suites"]]
@@ -80,6 +85,7 @@ def test_list_for_people_says_the_same(reactorbench):
     assert done.returncode == 0
     assert "width=3  int >= 1" in done.stdout
     assert "needs a_module_that_is_not_there, which is not installed" in done.stdout
+    assert "workers=2: a_module.that_is_not_there, not installed" in done.stdout
     assert "broken: cannot be used: " in done.stdout
 
 
@@ -124,7 +130,14 @@ COUNTING = ("run", "--workload", "counting", "--runtime", "plain")
         ([*COUNTING, "--rounds", "0"], "Setting 'rounds'"),
         ([*COUNTING, "--rounds", "ten"], "--rounds"),
         ([*COUNTING, "--round", "10"], "--round"),
-        ([*COUNTING, "--invocations", "0"], "Setting 'invocations'"),
+        ([*COUNTING, "--invocations", "0"], "Setting 'invocations' of the run cannot be 0"),
+        ([*COUNTING, "--measure-s", "inf"], "Setting 'measure_s' of the run cannot be inf: it takes float >= 0"),
+        ([*COUNTING, "--timeout-s", "nan"], "cannot be nan"),
+        ([*COUNTING, "--timeout-s", "86401"], "<= 86400"),
+        ([*COUNTING, "--set", "step=inf"], "cannot be 'inf': it takes float, finite"),
+        ([*COUNTING, "--out", ""], "--out has an empty name"),
+        (["plan", *COUNTING[1:], "--set", "target=nowhere"], "Target 'nowhere' does not exist. Use 'here'."),
+        (["plan", "--workload", "simulation", "--set", "env_id=NoSuch-v9", "--runtime", "sequential"], "NoSuch"),
         ([*COUNTING, "--timeout-s", "0"], "Setting 'timeout_s'"),
         ([*COUNTING, "--resume"], "Add --out DIR"),
         (["run", "--resume", "--out", "nowhere"], "no run to resume"),

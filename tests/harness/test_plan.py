@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.plan import Cell, Plan, PlanFile, RuntimeChoice, schedule
+from harness.plan import Cell, Plan, PlanFile, RuntimeChoice, resume_command, schedule
 
 
 def plan_with(runtimes, invocations=2, cells=1, seed=0):
@@ -96,6 +98,10 @@ def test_a_folder_without_a_plan_has_no_run_to_resume(tmp_path, content):
 
     with pytest.raises(UsageError):
         PlanFile(tmp_path).read()
+
+
+def test_the_folder_of_a_run_to_resume_can_be_pasted_into_a_shell():
+    assert resume_command(Path("my results")) == "reactorbench run --resume --out 'my results'"
 
 
 def test_a_stored_plan_can_be_read_by_people(tmp_path):

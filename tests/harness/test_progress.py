@@ -89,6 +89,15 @@ def test_elsewhere_than_on_a_terminal_every_invocation_is_one_line(clock):
     ]
 
 
+def test_one_invocation_is_not_spoken_of_as_several():
+    output = io.StringIO()
+    first, second = schedule(PLAN)
+    PlainProgress(Console(file=output, width=150)).begin([record_of(first)], [second])
+
+    assert output.getvalue().startswith("1 invocation to run, about")
+    assert "; 1 record there already." in output.getvalue()
+
+
 def test_what_went_wrong_is_said_with_its_reason(clock):
     assert "failed: a bad day" in shown_by(PlainProgress, clock, "failed")
     assert "failed: a bad day" in shown_by(LiveProgress, clock, "failed")

@@ -11,33 +11,22 @@ import pytest
 from rich.console import Console
 
 from harness.errors import ExitStatus, UsageError
-from harness.records import Record, RecordFile
+from harness.records import RecordFile
 from harness.report import machine_line, markdown_table, summary_table, write_report
 from harness.summary import COLUMNS, summarise
+from tests.harness import records_of
+from tests.harness.records_of import MACHINE
 
-MACHINE = {"cpu_model": "Testium 3", "processors": 2}
+CELL = {
+    "parameters": {"env_id": "CartPole-v1", "envs": 15, "actions": "local"},
+    "startup_s": 0.25,
+    "pss_bytes": 123_000_000,
+    "resets": 3,
+}
 
 
 def record(runtime, rate, block=0, **changes):
-    fields = {
-        "workload": "simulation",
-        "parameters": {"env_id": "CartPole-v1", "envs": 15, "actions": "local"},
-        "runtime": runtime,
-        "options": {},
-        "seed": block,
-        "block": block,
-        "outcome": "ok",
-        "digest": f"digest-{block}",
-        "unit": "environment step",
-        "units_per_round": 15,
-        "measured_rounds": 100,
-        "measured_s": 1500 / rate,
-        "startup_s": 0.25,
-        "pss_bytes": 123_000_000,
-        "resets": 3,
-        "machine": MACHINE,
-    }
-    return Record(**(fields | changes))
+    return records_of.record(runtime, rate, block, **(CELL | changes))
 
 
 def pairs(number):
@@ -183,6 +172,26 @@ def test_figures_are_written_unless_refused(folder):
     assert all(file.stat().st_size > 0 for file in report.files)
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_figures_of_an_earlier_report_go_and_those_of_others_stay(folder, wanted):
+    path = folder([record("reactor", 100)])
+    (path / "figures").mkdir()
+    for name in ("speedups.svg", "throughput.csv", "mine.svg"):
+        (path / "figures" / name).write_text("stale")
+    write_report(path, figures=wanted)
+    kept = {file.name for file in (path / "figures").iterdir()}
+    drawn = {f"throughput.{kind}" for kind in ("svg", "png", "csv")} if wanted else set()
+    assert kept == {"mine.svg"} | drawn
+
+
+def test_a_file_where_the_figures_belong_is_named(folder):
+    path = folder(pairs(1))
+    (path / "figures").write_text("")
+    with pytest.raises(UsageError, match=r"figures: .*Move that away"):
+        write_report(path)
+    write_report(path, figures=False)
+
+
 def test_a_folder_without_records_says_what_to_run(tmp_path):
     with pytest.raises(UsageError, match=r"nothing to report.*reactorbench run SUITE --out"):
         write_report(tmp_path)
@@ -225,6 +234,49 @@ def test_records_of_different_machines_are_warned_about(folder):
     other = {"cpu_model": "Otherium", "processors": 64}
     report = write_report(folder([record("sequential", 1), record("reactor", 2, machine=other)]), figures=False)
     assert "different machines" in report.warnings[0]
+
+
+@pytest.mark.parametrize(("busy", "warned"), [((0.2, 0.1), False), ((0.31, 0.874), True), ((None, "x"), False)])
+def test_invocations_that_began_on_a_busy_machine_are_warned_about(folder, busy, warned):
+    machines = [MACHINE | {"busy_before": fraction} for fraction in (*busy, 0.0)]
+    path = folder([record("reactor", 1, block, machine=machine) for block, machine in enumerate(machines)])
+    report = write_report(path, figures=False)
+    said = "2 of 3 invocations began while other programs were busy, with up to 87 % of all processors"
+    console = Console(width=300, file=io.StringIO())
+    report.print(console)
+    texts = (console.file.getvalue(), (path / "table.md").read_text(), str(report.to_json()["warnings"]))
+    assert [said in text for text in texts] == [warned] * 3
+
+
+def test_a_busy_begin_no_longer_counts_once_the_invocation_ran_again(folder):
+    busy, quiet = (record("reactor", 1, machine=MACHINE | {"busy_before": b}) for b in (0.9, 0.0))
+    assert write_report(folder([busy, quiet]), figures=False).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("rate", "changes", "said"),
+    [
+        (5, {"outcome": "failed"}, "ray-packed failed and is not counted among the best Ray."),
+        (5, {"outcome": "timeout"}, "ray-packed timed out and is not counted among the best Ray."),
+        (5, {"digest": "other"}, "ray-packed is invalid and is not counted among the best Ray."),
+        (
+            500,
+            {"digest": "other"},
+            "ray-packed is invalid and is not counted among the best Ray, though its measured rate was higher.",
+        ),
+    ],
+)
+def test_a_ray_that_is_left_out_of_the_best_is_named(rate, changes, said):
+    rows = summarise([*pairs(1), record("ray-packed", rate, **changes)])
+    assert said in markdown_table(rows).replace("\\", "")
+    assert "not counted" not in markdown_table(summarise(pairs(1)))
+
+
+@pytest.mark.parametrize(("number", "coloured"), [(5, False), (6, True)])
+def test_only_an_interval_is_coloured(number, coloured):
+    console = Console(width=100, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console.print(summary_table(summarise(pairs(number)), width=100))
+    assert ("\x1b[32m" in console.file.getvalue()) is coloured
 
 
 @pytest.mark.parametrize(

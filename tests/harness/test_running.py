@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from datetime import datetime, timedelta
 
 import msgspec
 import psutil
@@ -56,6 +57,9 @@ def test_a_run_leaves_a_record_a_log_and_a_report_for_every_invocation(reactorbe
         ("other", 1, 8),
         ("plain", 1, 8),
     ]
+    began = [datetime.fromisoformat(record.started_at) for record in records_in(folder)]
+    assert began == sorted(began)
+    assert all(moment.utcoffset() == timedelta(0) and moment.microsecond == 0 for moment in began)
     first = records_in(folder)[0]
     assert first.parameters == {"width": 5, "step": 1.0, "direction": "up", "target": "here", "offsets": []}
     assert (first.unit, first.units_per_round, first.warmup_rounds, first.rounds) == ("count", 5, 3, 4)
@@ -99,6 +103,7 @@ def test_records_do_not_say_whose_machine_it_was(reactorbench, tmp_path):
 
     machine = records_in(tmp_path / "mine")[0].machine
     assert {"cpu_model", "processors", "physical_cores", "memory_gib", "kernel", "python", "packages"} <= machine.keys()
+    assert 0 <= machine["busy_before"] <= 1
     said = json.dumps(machine)
     assert os.uname().nodename not in said
     assert "/home" not in said
@@ -255,8 +260,19 @@ def test_a_last_line_that_was_cut_is_set_aside_and_its_invocation_runs_again(rea
 
     assert done.returncode == 0
     assert done.stdout.count("was cut in two") == 1
+    assert "Its invocation runs again." in done.stdout
     assert outcomes_in(finished) == [("plain", 0, "ok"), ("other", 0, "ok")]
     assert (finished / "records.cut").exists()
+
+
+def test_a_cut_line_of_an_invocation_that_has_a_record_does_not_run_again(reactorbench, finished):
+    with (finished / "records.jsonl").open("ab") as file:
+        file.write(b'{"schema_version"')
+
+    done = reactorbench("run", "--resume", "--out", finished, "--no-figures")
+
+    assert done.stdout.count("was cut in two") == 1
+    assert "runs again" not in done.stdout
 
 
 def test_an_invocation_that_failed_runs_again_on_resume_and_the_newest_record_counts(reactorbench, finished):

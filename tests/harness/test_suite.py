@@ -70,13 +70,17 @@ def test_what_the_command_line_gives_wins_over_suite_and_cells(write):
         ("parameters = { width = 0 }", "parameters = { width = 4 }", "int >= 1"),
         ("parameters = { width = 4.5 }", "parameters = { width = 4 }", "'width'"),
         ("rounds = 0", "rounds = 7", "Setting 'rounds'"),
-        ('rounds = "7"', "rounds = 7", "rounds"),
+        ('rounds = "7"', "rounds = 7", """'rounds' cannot be "7"; it is a whole number: rounds = 10"""),
         ('runtimes = ["plaim", "other:workers=2"]', 'runtimes = ["plain", "other:workers=2"]', "'plain'"),
         ('runtimes = ["plain", "other:worker=2"]', 'runtimes = ["plain", "other:workers=2"]', "'workers'"),
         ('runtimes = ["plain", "plain"]', 'runtimes = ["plain", "other:workers=2"]', "same runtime twice"),
         ("runtimes = []", 'runtimes = ["plain", "other:workers=2"]', "names no runtime"),
         ("cell = 3", "[[cell]]", "cell"),
-        ("title = ", 'title = "Two cells"', "is no TOML"),
+        ("title = ", 'title = "Two cells"', "is not TOML"),
+        ('runtimes = "plain"', 'runtimes = ["plain", "other:workers=2"]', 'it is a list of names: runtimes = ["seq'),
+        ("measure_s = inf", "rounds = 7", "cannot be inf: it takes float >= 0"),
+        ("timeout_s = nan", "rounds = 7", "cannot be nan"),
+        ("parameters = 3", "parameters = { width = 4 }", "cell 1: 'parameters' cannot be 3; it is a table"),
     ],
 )
 def test_a_mistake_is_named(write, wrong, right, said):
@@ -91,6 +95,11 @@ def test_the_same_cell_twice_is_refused(write):
         plan_of(read_suite(write('runtimes = ["plain"]\n' + '[[cell]]\nworkload = "counting"\n' * 2)), {}, [])
 
 
+def test_a_cell_without_a_workload_is_named(write):
+    with pytest.raises(UsageError, match=r'cell 1 has no workload. Add workload = "'):
+        read_suite(write("[[cell]]\nrounds = 3"))
+
+
 def test_a_suite_without_cells_is_refused(write):
     with pytest.raises(UsageError, match=r"no \[\[cell\]\]"):
         read_suite(write('title = "nothing"'))
@@ -100,7 +109,7 @@ def test_a_file_that_is_no_text_is_no_suite(tmp_path):
     path = tmp_path / "image.toml"
     path.write_bytes(b"\x89PNG\xff")
 
-    with pytest.raises(UsageError, match="no UTF-8"):
+    with pytest.raises(UsageError, match="not UTF-8"):
         read_suite(str(path))
 
 

@@ -5,31 +5,8 @@ import math
 import pytest
 
 from harness.errors import ExitStatus
-from harness.records import Record
 from harness.summary import COLUMNS, default_options, exit_status, finding, flat, summarise
-
-CARTPOLE = {"env_id": "CartPole-v1", "envs": 15, "fragment": 1}
-
-
-def record(runtime, rate, block=0, **changes):
-    """An invocation that did 100 rounds of 15 steps at `rate` steps a second."""
-    fields = {
-        "workload": "simulation",
-        "parameters": CARTPOLE,
-        "runtime": runtime,
-        "options": {},
-        "seed": block,
-        "block": block,
-        "outcome": "ok",
-        "digest": f"digest-{block}",
-        "unit": "environment step",
-        "units_per_round": 15,
-        "warmup_rounds": 50,
-        "rounds": 50,
-        "measured_rounds": 100,
-        "measured_s": 1500 / rate,
-    }
-    return Record(**(fields | changes))
+from tests.harness.records_of import CARTPOLE, record
 
 
 def rows_of(records, **arguments):
@@ -266,7 +243,37 @@ def test_the_finding_spans_several_cells_and_hides_no_loss():
 
 def test_an_invalid_result_is_no_finding():
     rows = summarise([record("sequential", 100), record("reactor", 999, digest="other")])
-    assert finding(rows) == "No speedup can be shown"
+    assert finding(rows) == "No speedup of reactor can be shown; invalid on 1 cell"
+
+
+def test_the_finding_counts_the_cells_without_a_speedup_too():
+    records = [record(name, rate) for name, rate in (("sequential", 100), ("reactor", 172))]
+    for envs, change in ((1, {"outcome": "failed"}), (2, {"digest": "other"})):
+        other = {"parameters": CARTPOLE | {"envs": envs}}
+        records += [record("sequential", 100, **other), record("reactor", 200, **(other | change))]
+    assert finding(summarise(records[:4])) == "reactor is 1.7x the plain loop on CartPole-v1 x 15; failed on 1 cell"
+    assert finding(summarise(records)).endswith("on CartPole-v1 x 15; invalid on 1 cell, failed on 1 cell")
+    records += [record(name, 100, parameters=CARTPOLE | {"envs": 3}) for name in ("sequential", "reactor")]
+    assert "across 2 of 4 cells; invalid on 1 cell, failed on 1 cell" in finding(summarise(records))
+
+
+def test_without_the_subject_a_speedup_below_one_is_found_too():
+    rows = summarise([record("sequential", 100), record("plain", 50)])
+    assert finding(rows) == "plain is 0.50x the plain loop on CartPole-v1 x 15"
+
+
+@pytest.mark.parametrize(
+    ("began", "noted"),
+    [
+        (("2026-01-01T00:00:00+00:00", "2026-01-01T01:00:01+00:00"), True),
+        (("2026-01-01T01:00:01+00:00", "2026-01-01T00:00:00+00:00"), True),
+        (("2026-01-01T00:00:00+00:00", "2026-01-01T01:00:00+00:00"), False),
+        ((None, "2026-01-01T01:00:01+00:00"), False),
+    ],
+)
+def test_a_pair_that_was_measured_far_apart_is_noted(began, noted):
+    rows = rows_of([record(n, 100, started_at=s) for n, s in zip(("sequential", "reactor"), began, strict=True)])
+    assert rows["reactor"].cell_notes == (("1 pair was measured more than an hour apart.",) if noted else ())
 
 
 def test_intervals_of_a_steady_machine_are_narrow_and_of_a_noisy_one_wide():

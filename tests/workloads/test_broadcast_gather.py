@@ -60,7 +60,7 @@ def test_the_graph_is_a_broadcast_and_a_gather_and_counts_echoes():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"nbytes": 1001}, "nbytes=1001 is no multiple of 8.*Set nbytes=1000 or 1008"),
+        ({"nbytes": 1001}, "nbytes=1001 is not a multiple of 8.*Set nbytes=1000 or 1008"),
         ({"nbytes": 0}, r"Expected `int` >= 8 - at `\$.nbytes`"),
         ({"actors": 0}, r"Expected `int` >= 1 - at `\$.actors`"),
         ({"sleep_s": -1.0}, r"Expected `float` >= 0.0 - at `\$.sleep_s`"),
