@@ -168,7 +168,7 @@ def object_store_bytes(graph: Graph) -> int:
         for port in node.outputs
         if port.array is not None
     )
-    undeclared = any(port.array is None for node in graph.tasks for port in node.outputs)
+    undeclared = any(port.always is None for node in graph.tasks for port in node.outputs)
     # A quarter more: the store's allocator rounds up and cannot use every gap.
     return max(_STORE_MINIMUM_BYTES, declared * 5 // 2) + (_STORE_UNDECLARED_BYTES if undeclared else 0)
 

@@ -197,7 +197,7 @@ class _Crew:
         self._phases = max(needed.values(), default=1)
         # All slots turn together: round r works on phase r modulo their number.
         self._slots = {port: 1 if slots == 1 else self._phases for port, slots in needed.items()}
-        self._specs = {port.name: port.array for port in self.node.outputs if port.array is not None}
+        self._specs = {port.name: port.always for port in self.node.outputs if port.always is not None}
         self._scattered = {
             edge.source.name: layout.graph.node(edge.target.task).members
             for edge in layout.graph.edges
@@ -292,7 +292,12 @@ class _Crew:
     def _outputs_of(self, memory: Mapping[str, NDArray[Any]], phase: int) -> list[Outputs]:
         ports = [port.name for port in self.node.outputs]
         return [
-            Outputs(self.node.path, ports, {port: slots[phase % len(slots), i, ...] for port, slots in memory.items()})
+            Outputs(
+                self.node.path,
+                ports,
+                {port: slots[phase % len(slots), i, ...] for port, slots in memory.items()},
+                optional=self.node.optional_arrays,
+            )
             for i in range(len(self.members))
         ]
 
@@ -344,7 +349,7 @@ class _Reader:
         self._cut = cut
         self._port = edge.target.name
         self._name = str(edge.source)
-        self._declared = source.output(edge.source.name).array is not None
+        self._declared = source.output(edge.source.name).always is not None
         self._blocks = layout.is_block(source.path)
         self._members = [len(piece.members) for piece in layout.pieces[source.path]]
         self._width = layout.graph.node(edge.target.task).members

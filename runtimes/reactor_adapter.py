@@ -73,7 +73,7 @@ class TaskReactor(Reactor):
                 f"out_{port.name}",
                 Output[Any]()
                 if port.array is None
-                else Output[Any](shape=port.array.shape, dtype=port.array.dtype, steady=True),
+                else Output[Any](shape=port.array.shape, dtype=port.array.dtype, steady=not port.optional),
             )
             for port in node.outputs
         }
@@ -100,7 +100,9 @@ class TaskReactor(Reactor):
     def build(self) -> None:
         """Build the task, and the mappings it is fired with, one for each phase of the slots."""
         self.task = self.node.build(self.index, self.graph.seed)
-        slots = {name: port.slots() for name, port in self.senders.items() if self.node.output(name).array is not None}
+        slots = {p.name: self.senders[p.name].slots() for p in self.node.outputs if p.always is not None}
+        optional = self.node.optional_arrays
+        rooms = {name: self.senders[name].room for name in optional}
         arrivals = {
             edge.target.name: (edge, port, _items(edge, port.slots(), self.index))
             for edge, port in zip(self.edges, self.receivers, strict=True)
@@ -111,7 +113,13 @@ class TaskReactor(Reactor):
             for phase in range(self.phases)
         ]
         self.outputs = [
-            Outputs(self.node.path, self.senders, {name: s[phase % len(s)] for name, s in slots.items()})
+            Outputs(
+                self.node.path,
+                self.senders,
+                {name: s[phase % len(s)] for name, s in slots.items()},
+                optional=optional,
+                rooms=rooms,
+            )
             for phase in range(self.phases)
         ]
         self.arriving = [
@@ -182,14 +190,14 @@ class TaskReactor(Reactor):
         self.primed += 1
         outputs = self.outputs[self.primed % self.phases]
         for name, value in self.initials.items():
-            if value is not None or self.node.output(name).array is not None:
+            if value is not None or self.node.output(name).always is not None:
                 outputs[name] = value
         self.send(outputs)
 
     def send(self, outputs: Outputs) -> None:
         """Hand on what the task assigned."""
         for name, value in outputs.assigned.items():
-            spec = self.node.output(name).array
+            spec = self.node.output(name).always
             if spec is None:
                 self.senders[name].set(value)
             else:

@@ -179,11 +179,11 @@ class SequentialSession(Session):
         """Build the tasks of `node`, and the contiguous memory of its declared outputs."""
         blocks = {}
         for port in node.outputs:
-            if port.array is not None:
+            if port.always is not None:
                 source = PortRef(node.path, port.name)
                 # One slot if no value outlives its round, else one for each phase, so that all turn together.
                 slots = 1 if self._graph.slots_of(source) == 1 else self._phases
-                blocks[port.name] = self._blocks[source] = port.array.zeros(slots, node.members)
+                blocks[port.name] = self._blocks[source] = port.always.zeros(slots, node.members)
         phases = range(self._phases)
         ports = [port.name for port in node.outputs]
         members = []
@@ -194,7 +194,7 @@ class SequentialSession(Session):
                     name=member_name(node, index),
                     task=node.build(index, self._graph.seed),
                     inputs=[{port.name: None for port in node.inputs} for _ in phases],
-                    outputs=[Outputs(node.path, ports, arrays[p]) for p in phases],
+                    outputs=[Outputs(node.path, ports, arrays[p], optional=node.optional_arrays) for p in phases],
                     senders=[{} for _ in phases],
                 )
             )
@@ -203,7 +203,7 @@ class SequentialSession(Session):
     def _wire(self, node: TaskNode, source: PortRef) -> None:
         """Make the senders of `source` and show its memory to the consumers, in every phase."""
         edges = self._graph.edges_from(source)
-        spec = node.output(source.name).array
+        spec = node.output(source.name).always
         by_reference = self._graph.slots_of(source) == 1 and all(e.shape is not EdgeShape.SCATTER for e in edges)
         for phase in range(self._phases):
             members = self._nodes[node.path]
@@ -259,7 +259,7 @@ class SequentialSession(Session):
                 for before in range(1, max(delays.values(), default=0) + 1):
                     outputs = member.outputs[-before % self._phases]
                     for port, value in values.items():
-                        if before <= delays[port] and (value is not None or port.array is not None):
+                        if before <= delays[port] and (value is not None or port.always is not None):
                             outputs[port.name] = value
                     _send(member.senders[-before % self._phases], outputs)
 

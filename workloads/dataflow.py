@@ -196,28 +196,57 @@ class Outputs(dict[str, Any]):
     written whole in every round. `outputs["x"] = v` hands over a value instead: on a declared port an
     array that the task holds (its input, say; the runtime copies it if it must), on any other port
     anything picklable, which must not be changed afterwards: consumers may be given the object itself.
-    A port without a declaration that is not assigned is absent in that round.
+    A port without a declaration, or with an optional one, that is neither assigned nor filled is absent
+    in that round.
 
     Runtimes read `assigned` after each firing and clear it.
     """
 
-    __slots__ = ("assigned", "path", "ports")
+    __slots__ = ("assigned", "optional", "path", "ports", "rooms")
 
-    def __init__(self, path: str, ports: Iterable[str], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Offer `arrays` (declared port to writable memory) to the task at `path`, which has output `ports`."""
+    def __init__(
+        self,
+        path: str,
+        ports: Iterable[str],
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        optional: Mapping[str, ArraySpec] | None = None,
+        rooms: Mapping[str, Callable[[], NDArray[Any]]] | None = None,
+    ) -> None:
+        """Offer memory to the task at `path`, which has output `ports`.
+
+        Args:
+            path: The task, for messages.
+            ports: Names of all outputs.
+            arrays: Writable memory of the ports that carry an array in every round.
+            optional: What the ports carry that do so in some rounds. Touched, they get a fresh array,
+                which counts as assigned.
+            rooms: For optional ports, what gives memory of the runtime's own instead, and notes that.
+        """
         super().__init__(arrays)
         self.path = path
         self.ports = frozenset(ports)
+        self.optional = optional or {}
+        self.rooms = rooms or {}
         self.assigned: dict[str, Any] = {}
 
     def __setitem__(self, port: str, value: Any) -> None:
         """Hand over `value` on `port`."""
         if port not in self.ports:
             raise GraphError(_unknown("output", port, self.path, self.ports))
+        if port in self.optional:
+            value = accept_array(value, self.optional[port], f"{self.path}.{port}")
         self.assigned[port] = value
 
     def __missing__(self, port: str) -> Any:
-        """Explain that only declared arrays can be filled in place."""
+        """Memory for an optional port; otherwise explain that only declared arrays can be filled in place."""
+        if port in self.rooms:
+            return self.rooms[port]()
+        if port in self.optional:
+            # A runtime may have left a mark of its own there.
+            if not isinstance(self.assigned.get(port), np.ndarray):
+                self.assigned[port] = self.optional[port].zeros()
+            return self.assigned[port]
         if port in self.ports:
             raise GraphError(
                 f"Output '{self.path}.{port}' declares no array, so there is nothing to fill in place. "
@@ -302,10 +331,16 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output port; with `array` it carries an array of that spec in every round."""
+    """An output port; with `array` it carries an array of that spec in every round, or with `optional` in some."""
 
     name: str
     array: ArraySpec | None = None
+    optional: bool = False
+
+    @property
+    def always(self) -> ArraySpec | None:
+        """The array that it carries in every round, if it does."""
+        return None if self.optional else self.array
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +400,11 @@ class TaskNode:
     def input(self, name: str) -> Input:
         """The input port `name`."""
         return next(port for port in self.inputs if port.name == name)
+
+    @property
+    def optional_arrays(self) -> dict[str, ArraySpec]:
+        """What the outputs carry that carry an array in some rounds."""
+        return {port.name: port.array for port in self.outputs if port.optional and port.array is not None}
 
     def build(self, index: int, seed: int) -> Task:
         """Build member `index` here and now."""
@@ -545,6 +585,12 @@ class GraphBuilder:
         for name in names:
             if names.count(name) > 1:
                 raise GraphError(f"Task '{path}' has two ports named '{name}'. Give each a name of its own.")
+        for output in node.outputs:
+            if output.optional and output.array is None:
+                raise GraphError(
+                    f"Output '{path}.{output.name}' is optional but declares no array. Declare one, or drop optional: "
+                    "any undeclared output may be absent."
+                )
         for port in node.inputs:
             if port.retain < 0:
                 raise GraphError(f"Input '{path}.{port.name}' has retain={port.retain}. Give 0 or more rounds.")

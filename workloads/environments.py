@@ -240,7 +240,10 @@ class LocalEnvironment(Task):
         """
         observation, reward, terminated, truncated, _ = self._step(self._next_action())
         if terminated or truncated:
-            outputs["final_observation"] = self._copy(observation)
+            if self._dtype is None:
+                outputs["final_observation"] = self._copy(observation)
+            else:
+                outputs["final_observation"][...] = observation
             outputs["ended"][()] = _ended(terminated, truncated)
             observation = self._restart()
         else:

@@ -160,11 +160,13 @@ def check(parameters: Parameters) -> None:
 
 def _environment_outputs(observation: ArraySpec | None, fragment: int) -> list[Output]:
     lead = () if fragment == 1 else (fragment,)
+    # The last observation of an episode; of a fragment there may be several, in a list.
+    final = observation if fragment == 1 else None
     return [
         Output("observation", observation and ArraySpec((*lead, *observation.shape), observation.dtype)),
         Output("reward", ArraySpec(lead, np.float64)),
         Output("ended", ArraySpec(lead, np.uint8)),
-        Output("final_observation"),
+        Output("final_observation", final, optional=final is not None),
     ]
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LETTER_WORDS",
     "ArrayLane",
+    "ArrayLog",
     "Box",
     "Clock",
     "InputChannels",
@@ -71,13 +72,47 @@ class LiveLane(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ArrayLog:
+    """Which array lanes one worker has set, tag by tag: one look at it instead of one at every lane.
+
+    For each of some turns (tag n uses number n modulo their number) the words are: the stamp of the tag,
+    how many lanes, and which. A reader that comes while the writer goes on may see lanes too many, so it
+    looks at the stamps of those it finds; it never sees too few of those it has waited for.
+    """
+
+    turns: Sequence[Words]
+
+    def note(self, number: int, lane: int) -> None:
+        """`lane` has been set at tag `number`."""
+        words = self.turns[number % len(self.turns)]
+        if words[0] != number + 1:
+            words[1] = 0
+            words[0] = number + 1
+        count = words[1]
+        words[2 + count] = lane
+        words[1] = count + 1
+
+    def at(self, number: int) -> Sequence[int]:
+        """The lanes that were set at tag `number`."""
+        words = self.turns[number % len(self.turns)]
+        if number < 0 or words[0] != number + 1:
+            return ()
+        return words[2 : 2 + words[1]]
+
+
 class ArrayLane:
     """An array in slots, private or shared."""
 
-    __slots__ = ("_position", "_stamps", "slots", "steady", "views")
+    __slots__ = ("_position", "_stamps", "index", "log", "slots", "steady", "views")
 
-    def __init__(self, slots: Sequence[NDArray[Any]], stamps: Words | None) -> None:
-        """Write into `slots`; without `stamps` the lane is steady: tag n is in slot n modulo their number."""
+    def __init__(self, slots: Sequence[NDArray[Any]], stamps: Words | None, log: ArrayLog, index: int) -> None:
+        """Write into `slots`; without `stamps` the lane is steady: tag n is in slot n modulo their number.
+
+        A lane that is not steady notes in `log`, by its `index`, when it is set.
+        """
+        self.log = log
+        self.index = index
         self.slots = list(slots)
         self.views = [_read_only(slot) for slot in slots]
         self.steady = stamps is None
@@ -91,6 +126,7 @@ class ArrayLane:
         if self._stamps[self._position] != number + 1:
             self._position = (self._position + 1) % len(self.slots)
             self._stamps[self._position] = number + 1
+            self.log.note(number, self.index)
         return self.slots[self._position]
 
     def set(self, number: int, value: Any) -> None:
@@ -309,7 +345,7 @@ class OutputChannels:
 class InputChannels:
     """What an input port reads through."""
 
-    __slots__ = ("_boxes", "_clock", "_feeds", "_nothing", "_phases", "_whole", "_wide")
+    __slots__ = ("_boxes", "_clock", "_feeds", "_logs", "_nothing", "_phases", "_steady", "_whole", "_wide")
 
     def __init__(
         self,
@@ -327,7 +363,9 @@ class InputChannels:
         self._phases = phases
         self._wide = wide
         self._nothing: list[Any] = [None] * len(feeds)
+        self._steady = any(feed is not None and isinstance(feed[0], ArrayLane) and feed[0].steady for feed in feeds)
         self._boxes = _boxes(feeds)
+        self._logs = _logs(feeds)
 
     def is_present(self) -> bool:
         """Whether anything arrived in this tag."""
@@ -342,12 +380,16 @@ class InputChannels:
     def all_present(self) -> list[Any]:
         """What arrived in this tag, channel by channel."""
         number = self._clock.number
-        if self._boxes is None:
+        if self._steady:
             return [None if feed is None else feed[0].present(number - feed[1]) for feed in self._feeds]
         found = self._nothing.copy()
+        for log, delay, lanes_of in self._logs:
+            for index in log.at(number - delay):
+                for channel, lane in lanes_of.get(index, ()):
+                    found[channel] = lane.present(number - delay)
         for box, delay, channels_of in self._boxes:
-            for lane, value in box.at(number - delay).items():
-                for channel in channels_of.get(lane, ()):
+            for index, value in box.at(number - delay).items():
+                for channel in channels_of.get(index, ()):
                     found[channel] = value
         return found
 
@@ -378,10 +420,8 @@ def block_views(
     return [_read_only(arrays[(phase - delay) % len(arrays)][first:stop]) for phase in range(phases)]
 
 
-def _boxes(
-    feeds: Sequence[tuple[LiveLane, int] | None],
-) -> list[tuple[Box, int, dict[int, list[int]]]] | None:
-    """From which boxes, how much later, which lane arrives on which channels; None if arrays may arrive.
+def _boxes(feeds: Sequence[tuple[LiveLane, int] | None]) -> list[tuple[Box, int, dict[int, list[int]]]]:
+    """From which boxes, how much later, which lane arrives on which channels.
 
     Most values are absent in most tags: looking at what a box has beats asking every lane.
     """
@@ -391,9 +431,24 @@ def _boxes(
             continue
         lane, delay = feed
         if not isinstance(lane, ValueLane):
-            return None
+            continue
         channels_of = found.setdefault((id(lane.box), delay), (lane.box, delay, {}))[2]
         channels_of.setdefault(lane.index, []).append(channel)
+    return list(found.values())
+
+
+def _logs(
+    feeds: Sequence[tuple[LiveLane, int] | None],
+) -> list[tuple[ArrayLog, int, dict[int, list[tuple[int, ArrayLane]]]]]:
+    """The same for array lanes that are not steady: from which logs, how much later, which lane, on which channels."""
+    found: dict[tuple[int, int], tuple[ArrayLog, int, dict[int, list[tuple[int, ArrayLane]]]]] = {}
+    for channel, feed in enumerate(feeds):
+        if feed is None:
+            continue
+        lane, delay = feed
+        if isinstance(lane, ArrayLane) and not lane.steady:
+            channels_of = found.setdefault((id(lane.log), delay), (lane.log, delay, {}))[2]
+            channels_of.setdefault(lane.index, []).append((channel, lane))
     return list(found.values())
 
 

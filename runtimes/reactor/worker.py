@@ -23,6 +23,7 @@ from runtimes.reactor.plan import place, publish_points, script
 from runtimes.reactor.running import (
     LETTER_WORDS,
     ArrayLane,
+    ArrayLog,
     Clock,
     InputChannels,
     Mail,
@@ -34,7 +35,7 @@ from runtimes.reactor.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -93,6 +94,10 @@ class Partition:
         """Value lanes that cross, with the number of the group that reads them."""
         self.mailers = sorted({writer[i] for i in sent})
         """Workers that send letters; each has `turns` segments for them."""
+        sparse = [lane for lane in assembly.lanes if lane.block is not None and not assembly.blocks[lane.block].steady]
+        self.log_turns = max((lane.slots for lane in sparse), default=1)
+        self.log_words = [2 + sum(writer[lane.index] == worker for lane in sparse) for worker in range(workers)]
+        """Of each worker's log of the array lanes that it has set: how many turns, and words in each."""
         self.reach = 1 + max((lane.slots for lane in assembly.lanes), default=1)
         """So many tags after a value was set, nobody can read it any more."""
         self._lay_out()
@@ -117,6 +122,11 @@ class Partition:
             stride = aligned(8 * self.table_words(worker))
             self.table_offsets[worker] = [offset + turn * stride for turn in range(self.turns)]
             offset += self.turns * stride
+        self.log_offsets: list[list[int]] = []
+        for worker in range(self.workers):
+            stride = aligned(8 * self.log_words[worker])
+            self.log_offsets.append([offset + turn * stride for turn in range(self.log_turns)])
+            offset += self.log_turns * stride
         self.shared_nbytes = offset
 
     def table_words(self, worker: int) -> int:
@@ -301,7 +311,8 @@ class Worker:
         }
         boxes: dict[int, Box] = dict(self._mailboxes)
         boxes[self.number] = self._box
-        lanes = [self._lane(lane, arrays, boxes) for lane in assembly.lanes]
+        logs = [self._log(worker) for worker in range(self.partition.workers)]
+        lanes = [self._lane(lane, arrays, boxes, logs) for lane in assembly.lanes]
         of_port: dict[Output[Any], list[int]] = defaultdict(list)
         for lane in assembly.lanes:
             of_port[lane.port].append(lane.index)
@@ -350,16 +361,31 @@ class Worker:
         assert self._shared is not None
         return list(array_in(self._shared.memory, offset, shape, block.dtype))
 
-    def _lane(self, lane: Lane, arrays: Mapping[int, list[NDArray[Any]]], boxes: Mapping[int, Box]) -> Any:
+    def _log(self, worker: int) -> ArrayLog:
+        """The log of `worker`, shared if there are others."""
+        words = self.partition.log_words[worker]
+        if self._shared is None:
+            return ArrayLog([[0] * words for _ in range(self.partition.log_turns)])
+        return ArrayLog([self._words(offset, words) for offset in self.partition.log_offsets[worker]])
+
+    def _lane(
+        self,
+        lane: Lane,
+        arrays: Mapping[int, list[NDArray[Any]]],
+        boxes: Mapping[int, Box],
+        logs: Sequence[ArrayLog],
+    ) -> Any:
         """This worker's view of `lane`; None if nothing of it comes here."""
         if lane.block is None:
             box = boxes.get(self.partition.placement[lane.reactor])
             return None if box is None else ValueLane(box, lane.index)
         slots = [slot[lane.item, ...] for slot in arrays[lane.block]]
+        log = logs[self.partition.placement[lane.reactor]]
         if self.partition.assembly.blocks[lane.block].steady:
-            return ArrayLane(slots, None)
+            return ArrayLane(slots, None, log, lane.index)
         offset = self.partition.word_offsets.get(lane.index)
-        return ArrayLane(slots, [0] * lane.slots if offset is None else self._words(offset, lane.slots))
+        stamps = [0] * lane.slots if offset is None else self._words(offset, lane.slots)
+        return ArrayLane(slots, stamps, log, lane.index)
 
     def _tables(self, worker: int) -> list[memoryview[int]]:
         """The tables of letters of `worker`, one for each turn."""

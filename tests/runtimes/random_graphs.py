@@ -33,6 +33,8 @@ class Plan:
 
     widths: tuple[int | None, ...]
     edges: tuple[tuple[int, int, int, bool, int, bool], ...]
+    optional: frozenset[int] = frozenset()
+    """Edges whose source carries an array in some rounds, where it does not in all."""
     apart: frozenset[int] = frozenset()
     """Single tasks with a place of their own; all others are observed."""
 
@@ -48,7 +50,8 @@ def plans(draw: st.DrawFn) -> Plan:
         source, target = draw(st.integers(0, count - 1)), draw(st.integers(0, count - 1))
         delay = draw(st.integers(0, 2)) if source < target else draw(st.integers(1, 2))
         edges.append((source, target, delay, draw(st.booleans()), draw(st.integers(0, 1)), draw(st.booleans())))
-    return Plan(widths, tuple(edges), draw(st.frozensets(st.integers(0, count - 1))))
+    optional = draw(st.frozensets(st.integers(0, len(edges) - 1)))
+    return Plan(widths, tuple(edges), optional, draw(st.frozensets(st.integers(0, count - 1))))
 
 
 def _shape_of(source: int | None, target: int | None, scattered: bool) -> EdgeShape:
@@ -69,8 +72,10 @@ def graph_of(plan: Plan, seed: int) -> Graph:
         for at, (source, target, _, declared, _, _) in enumerate(plan.edges):
             if source == number:
                 items = (plan.widths[target],) if shapes[at] is EdgeShape.SCATTER else ()
-                outputs.append(Output(f"o{at}", ArraySpec((*items, 3), "float64") if declared else None))
-                kinds[f"o{at}"] = (declared, items[0] if items else 0)
+                spec = ArraySpec((*items, 3), "float64") if declared or at in plan.optional else None
+                optional = at in plan.optional and not declared
+                outputs.append(Output(f"o{at}", spec, optional=optional))
+                kinds[f"o{at}"] = (declared, items[0] if items else 0, optional)
         inputs = [Input(f"i{at}", edge[4]) for at, edge in enumerate(plan.edges) if edge[1] == number]
         factory = partial(Mixer, kinds=kinds, retain={port.name: port.retain for port in inputs})
         if width is None:
@@ -105,7 +110,7 @@ def _total(value: Any) -> float:
 class Mixer(Task):
     """Mixes what it receives into a checksum, and gives what depends on it."""
 
-    def __init__(self, context: TaskContext, kinds: dict[str, tuple[bool, int]], retain: dict[str, int]) -> None:
+    def __init__(self, context: TaskContext, kinds: dict[str, tuple[bool, int, bool]], retain: dict[str, int]) -> None:
         self.kinds = kinds
         self.retain = retain
         self.rng = context.rng("mix")
@@ -116,9 +121,11 @@ class Mixer(Task):
         self.broken = 0
 
     def initial(self, port: str) -> Any:
-        declared, items = self.kinds[port]
-        if declared:
+        declared, items, optional = self.kinds[port]
+        if declared or (optional and self.checksum != 1):
             return np.full((items, 3) if items else (3,), self.checksum + 1)
+        if optional:
+            return None
         return [self.checksum] * items if items else None
 
     def fire(self, inputs: Inputs, outputs: Outputs) -> None:
@@ -137,7 +144,7 @@ class Mixer(Task):
         self.broken += sum(_total(value) != total for value, total in self.kept[port])
 
     def _give(self, port: str, outputs: Outputs, inputs: Inputs) -> None:
-        declared, items = self.kinds[port]
+        declared, items, optional = self.kinds[port]
         draw = float(self.rng.integers(0, 8))
         if declared and (items or draw < 4):
             outputs[port][...] = self.checksum + np.arange(3)
@@ -145,6 +152,12 @@ class Mixer(Task):
             # An array that the task holds and goes on changing.
             self.own[:] = self.checksum + draw
             outputs[port] = self.own
+        elif optional and draw < 3:
+            outputs[port][...] = self.checksum + np.arange(3)
+        elif optional and draw < 6:
+            outputs[port] = np.full((items, 3) if items else (3,), draw)
+        elif optional:
+            pass
         elif items:
             outputs[port] = [self.checksum + item for item in range(items)]
         elif draw < 5:

@@ -68,7 +68,7 @@ class SlowMixer(Mixer):
 
 def test_the_check_notices_a_wait_that_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     builder = GraphBuilder(workload="slow", parameters={}, seed=0, unit="mix", units_per_round=1)
-    slow = partial(SlowMixer, kinds={"o": (True, 0)}, retain={})
+    slow = partial(SlowMixer, kinds={"o": (True, 0, False)}, retain={})
     source = builder.bank("source", 4, slow, outputs=[Output("o", ArraySpec((3,), "float64"))])
     sink = builder.task("sink", partial(Mixer, kinds={}, retain={"i": 0}), inputs=["i"], observed=True)
     builder.gather(source["o"], sink["i"])

@@ -645,3 +645,33 @@ def test_an_edge_knows_its_ends_by_name():
         source=PortRef("source", "y"), target=PortRef("target", "x"), shape=EdgeShape.BROADCAST, delay=2
     )
     assert f"{edge.source} -> {edge.target}" == "source.y -> target.x"
+
+
+def test_an_optional_output_is_absent_unless_it_is_filled_or_assigned():
+    outputs = Outputs("a", ["maybe"], {}, optional={"maybe": ArraySpec((2,), "float32")})
+    assert outputs.assigned == {}
+    outputs["maybe"][...] = 3
+    outputs["maybe"][0] = 4
+    assert outputs.assigned["maybe"].tolist() == [4, 3]
+    assert outputs.assigned["maybe"].dtype == np.float32
+
+
+def test_an_array_assigned_to_an_optional_output_must_be_as_declared():
+    outputs = Outputs("a", ["maybe"], {}, optional={"maybe": ArraySpec((2,), "float32")})
+    with pytest.raises(GraphError, match=r"'a.maybe' declares an array of shape \(2,\)"):
+        outputs["maybe"] = np.zeros(3, np.float32)
+
+
+def test_a_runtime_may_give_memory_of_its_own_for_an_optional_output():
+    room = np.zeros(2, np.float32)
+    spec = {"maybe": ArraySpec((2,), "float32")}
+    outputs = Outputs("a", ["maybe"], {}, optional=spec, rooms={"maybe": lambda: room})
+    outputs["maybe"][...] = 1
+    assert room.tolist() == [1, 1]
+    assert outputs.assigned == {}
+
+
+def test_an_optional_output_without_an_array_is_rejected():
+    builder = GraphBuilder(workload="w", parameters={}, seed=0, unit="u", units_per_round=1)
+    with pytest.raises(GraphError, match=r"'a.maybe' is optional but declares no array"):
+        builder.task("a", int, outputs=[Output("maybe", optional=True)])
