@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ALIGNMENT", "Segment", "aligned", "array_in"]
+__all__ = ["ALIGNMENT", "Segment", "aligned", "item_stride", "items_in"]
 
 ALIGNMENT = 128
 """Arrays begin at multiples of this: two cache lines, as neighbours are often fetched in pairs."""
+
+
+CACHE_LINE = 64
 
 
 def aligned(offset: int) -> int:
@@ -82,10 +85,18 @@ def _attach(descriptor: Any) -> Segment:
     return Segment(0, descriptor=descriptor.detach())
 
 
-def array_in(memory: memoryview, offset: int, shape: Sequence[int], dtype: str) -> NDArray[Any]:
-    """The array of `shape` and `dtype` at `offset` of `memory`."""
-    count = int(np.prod(shape, dtype=np.int64))
-    return np.frombuffer(memory, dtype, count, offset).reshape(shape)
+def item_stride(shape: Sequence[int], dtype: str) -> int:
+    """Bytes from one item to the next: workers that write neighbouring items share no cache line."""
+    nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    return -(-nbytes // CACHE_LINE) * CACHE_LINE
+
+
+def items_in(memory: memoryview, offset: int, lead: tuple[int, int], shape: Sequence[int], dtype: str) -> NDArray[Any]:
+    """The array of shape `(*lead, *shape)` at `offset` of `memory`, its items `item_stride` bytes apart."""
+    stride = item_stride(shape, dtype)
+    inner = np.empty(shape, dtype).strides
+    buffer = memory[offset : offset + lead[0] * lead[1] * stride]
+    return np.ndarray((*lead, *shape), dtype, buffer, strides=(lead[1] * stride, stride, *inner))
 
 
 def _nameless_file() -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from runtimes.reactor.board import ABORTED, REACHED
 from runtimes.reactor.declaration import Input, Output
 from runtimes.reactor.errors import ReactionFailed, ReactorError
-from runtimes.reactor.memory import Segment, aligned, array_in
+from runtimes.reactor.memory import Segment, aligned, item_stride, items_in
 from runtimes.reactor.plan import place, publish_points, script
 from runtimes.reactor.running import (
     LETTER_WORDS,
@@ -111,7 +111,7 @@ class Partition:
             if self.crossing.intersection(block.lanes):
                 self.block_offsets[block.index] = offset
                 items = block.slots * len(block.lanes)
-                offset = aligned(offset + items * int(np.prod(block.shape)) * np.dtype(block.dtype).itemsize)
+                offset = aligned(offset + items * item_stride(block.shape, block.dtype))
         for index in sorted(self.crossing):
             lane = self.assembly.lanes[index]
             if lane.block is not None and not self.assembly.blocks[lane.block].steady:
@@ -354,12 +354,12 @@ class Worker:
     def _block_arrays(self, index: int) -> list[NDArray[Any]]:
         """The slots of a block, each of shape `(items, *shape)`: shared if any of its lanes crosses."""
         block = self.partition.assembly.blocks[index]
-        shape = (block.slots, len(block.lanes), *block.shape)
+        lead = (block.slots, len(block.lanes))
         offset = self.partition.block_offsets.get(index)
         if offset is None:
-            return list(np.zeros(shape, block.dtype))
+            return list(np.zeros((*lead, *block.shape), block.dtype))
         assert self._shared is not None
-        return list(array_in(self._shared.memory, offset, shape, block.dtype))
+        return list(items_in(self._shared.memory, offset, lead, block.shape, block.dtype))
 
     def _log(self, worker: int) -> ArrayLog:
         """The log of `worker`, shared if there are others."""
