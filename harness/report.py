@@ -77,7 +77,7 @@ class Report:
         console.print(f"\n{finding(self.rows)}.", style="bold", highlight=False, markup=False)
         for warning in self.warnings:
             console.print(f"Warning: {warning}", style="yellow", highlight=False, markup=False)
-        names = ", ".join(str(file.relative_to(self.folder)) for file in self.files if file.suffix != ".svg")
+        names = ", ".join(str(file.relative_to(self.folder)) for file in self.files)
         console.print(f"{self.folder}: {names}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
