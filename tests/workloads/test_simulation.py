@@ -111,8 +111,9 @@ def test_array_ports_declare_the_shape_of_the_observation_space(env_id, fragment
         "observation": observation,
         "reward": (lead, "<f8"),
         "ended": (lead, "|u1"),
-        "final_observation": None,
+        "final_observation": observation if fragment == 1 else None,
     }
+    assert [port.name for port in env.outputs if port.optional] == (["final_observation"] if fragment == 1 else [])
 
 
 # -------------------------------------------------------------------------------- local actions
