@@ -77,6 +77,7 @@ class TaskReactor(Reactor):
             )
             for port in node.outputs
         }
+        self.always = {port.name: port.always for port in node.outputs}
         self.delayed = [
             port for port in self.senders if any(e.delay for e in graph.edges_from(PortRef(node.path, port)))
         ]
@@ -100,7 +101,7 @@ class TaskReactor(Reactor):
     def build(self) -> None:
         """Build the task, and the mappings it is fired with, one for each phase of the slots."""
         self.task = self.node.build(self.index, self.graph.seed)
-        slots = {p.name: self.senders[p.name].slots() for p in self.node.outputs if p.always is not None}
+        slots = {name: self.senders[name].slots() for name, spec in self.always.items() if spec is not None}
         optional = self.node.optional_arrays
         rooms = {name: self.senders[name].room for name in optional}
         arrivals = {
@@ -190,14 +191,14 @@ class TaskReactor(Reactor):
         self.primed += 1
         outputs = self.outputs[self.primed % self.phases]
         for name, value in self.initials.items():
-            if value is not None or self.node.output(name).always is not None:
+            if value is not None or self.always[name] is not None:
                 outputs[name] = value
         self.send(outputs)
 
     def send(self, outputs: Outputs) -> None:
         """Hand on what the task assigned."""
         for name, value in outputs.assigned.items():
-            spec = self.node.output(name).always
+            spec = self.always[name]
             if spec is None:
                 self.senders[name].set(value)
             else:

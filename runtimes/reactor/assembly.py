@@ -88,6 +88,11 @@ class ReactionRow:
     inputs: tuple[Input[Any], ...]
     """Inputs that trigger it."""
 
+    @property
+    def reads(self) -> tuple[Input[Any], ...]:
+        """Inputs that trigger it, and those that it only reads."""
+        return (*self.inputs, *self.declared.sources)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
@@ -105,13 +110,10 @@ class Assembly:
     phases: int
     """Slots of those steady ports that have more than one: a value written at tag n is in slot n % phases."""
 
-    def readers_of(self, lane: int) -> Iterator[tuple[ReactionRow, int]]:
-        """Reactions that read `lane`, each with the delay in tags."""
-        for row in self.reactions:
-            for port in (*row.inputs, *row.declared.sources):
-                for feed in self.feeds[port]:
-                    if feed is not None and feed.lane == lane:
-                        yield row, feed.delay_tags
+    def feeds_of(self, row: ReactionRow) -> Iterator[Feed]:
+        """Where everything that `row` reads comes from."""
+        for port in row.reads:
+            yield from (feed for feed in self.feeds[port] if feed is not None)
 
 
 def assemble(main: Reactor) -> Assembly:
@@ -379,7 +381,7 @@ def _ranked(
         if earlier.reactor == later.reactor:
             before[index].add(index - 1)
     for index, row in enumerate(rows):
-        for port in (*row.inputs, *row.declared.sources):
+        for port in row.reads:
             for feed in feeds[port]:
                 if feed is not None and feed.delay_tags == 0:
                     before[index].update(writers[feed.lane])

@@ -118,10 +118,4 @@ def _writers(assembly: Assembly) -> dict[int, list[int]]:
 
 def _direct_sources(assembly: Assembly, writers: Mapping[int, Sequence[int]], row: ReactionRow) -> set[int]:
     """Ranks of the reactions that may write, in the same tag, what `row` reads."""
-    return {
-        rank
-        for port in (*row.inputs, *row.declared.sources)
-        for feed in assembly.feeds[port]
-        if feed is not None and feed.delay_tags == 0
-        for rank in writers[feed.lane]
-    }
+    return {rank for feed in assembly.feeds_of(row) if feed.delay_tags == 0 for rank in writers[feed.lane]}

@@ -81,10 +81,13 @@ class ProcessesExecutor:
         self._partition = Partition(assembly, workers, placement)
         self.start_method = _start_method(start_method, factory)
         context = multiprocessing.get_context(self.start_method)
-        self._native = native_available() if native is None else native
         self._go = workers
         self._board_handle = BoardHandle(
-            workers + 1, workers, context, spin=workers <= processors(), native=self._native
+            workers + 1,
+            workers,
+            context,
+            spin=workers <= processors(),
+            native=native_available() if native is None else native,
         )
         self._shared = Segment(self._partition.shared_nbytes)
         self._mail = {w: [Segment(0) for _ in range(self._partition.turns)] for w in self._partition.mailers}

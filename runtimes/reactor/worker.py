@@ -80,10 +80,8 @@ class Partition:
         writer = [self.placement[lane.reactor] for lane in assembly.lanes]
         readers: dict[int, set[int]] = defaultdict(set)
         for row in assembly.reactions:
-            for port in (*row.inputs, *row.declared.sources):
-                for feed in assembly.feeds[port]:
-                    if feed is not None:
-                        readers[feed.lane].add(self.placement[row.reactor])
+            for feed in assembly.feeds_of(row):
+                readers[feed.lane].add(self.placement[row.reactor])
         self.crossing = {lane.index for lane in assembly.lanes if readers[lane.index] - {writer[lane.index]}}
         self.turns = max((lane.slots for lane in assembly.lanes if lane.block is None), default=1)
         """For how many tags values that are no arrays may be needed."""
@@ -422,5 +420,5 @@ def _named_ports(assembly: Assembly, path: str) -> list[Input[Any] | Output[Any]
     named: dict[Input[Any] | Output[Any], None] = {}
     for row in assembly.reactions:
         if row.reactor == path:
-            named.update(dict.fromkeys([*row.inputs, *row.declared.sources, *row.declared.effects]))
+            named.update(dict.fromkeys([*row.reads, *row.declared.effects]))
     return list(named)
