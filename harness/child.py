@@ -1,9 +1,9 @@
-"""The child process of the harness: `python -m harness.child measure|check FOLDER`.
+"""The child process of the harness: `python -m harness.child measure|check|trace FOLDER`.
 
 It alone imports and runs what is measured. `measure` runs one cell on one runtime, once: start,
 warm-up rounds, measured rounds up to the checkpoint of the digest, more of them until the time asked
 for is filled, close. `check` builds graphs without running them, so that bad input shows before
-anything is measured.
+anything is measured. `trace` runs a cell for a number of rounds, and has the runtime say where the time went.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from harness import registry
-from harness.job import MAX_VALUES, CheckJob, CheckResult, Folder, MeasureJob, Pairing, Phase
+from harness.job import MAX_VALUES, CheckJob, CheckResult, Folder, MeasureJob, Pairing, Phase, TraceJob, TraceResult
 from harness.process_tree import die_with_parent
 from harness.records import Measurement
 from workloads.dataflow import Digest
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from runtimes.protocol import Runtime
     from workloads.dataflow import Graph, Session
 
-__all__ = ["check", "condense", "main", "measure"]
+__all__ = ["check", "condense", "main", "measure", "trace"]
 
 _MAX_ROUNDS = 5_000_000
 """Keeps the durations of a very cheap round within 40 MB."""
@@ -56,6 +56,11 @@ def main(arguments: Sequence[str]) -> int:
         check_job = msgspec.json.decode(text, type=CheckJob)
         die_with_parent(check_job.parent_pid)
         folder.write_result(check(check_job))
+        return 0
+    if mode == "trace":
+        trace_job = msgspec.json.decode(text, type=TraceJob)
+        die_with_parent(trace_job.parent_pid)
+        folder.write_result(trace(trace_job))
         return 0
     job = msgspec.json.decode(text, type=MeasureJob)
     die_with_parent(job.parent_pid)
@@ -90,7 +95,8 @@ def measure(job: MeasureJob, folder: Folder) -> Measurement:
         began = perf_counter()
         session.close()
     return Measurement(
-        digest=measured.digest,
+        # A bound does not do all that a round does, so what it computed cannot be compared.
+        digest=None if runtime.is_bound else measured.digest,
         unit=graph.unit,
         units_per_round=graph.units_per_round,
         startup_s=startup_s,
@@ -280,6 +286,29 @@ def _built(pairing: Pairing, seed: int) -> Graph | None:
     except Exception:  # noqa: BLE001 - a foreign workload may fail in any way
         traceback.print_exc()
         return None
+
+
+# -------------------------------------------------------------------------------------------- trace
+
+
+def trace(job: TraceJob) -> TraceResult:
+    """Run a cell on a runtime that can be traced."""
+    try:
+        refusal = _refusal(job.pairing, job.seed, {})
+    except ValueError as error:
+        return TraceResult(problem=f"Workload '{job.pairing.workload}': {error}")
+    if refusal is not None:
+        return TraceResult(problem=f"This cannot run here: {refusal}.")
+    runtime = registry.runtimes().get(job.pairing.runtime)
+    assert runtime.tracing is not None
+    try:
+        graph = _build(job.pairing.workload, job.pairing.parameters, job.seed)
+        options = msgspec.convert(job.pairing.options, runtime.options)
+        recorded = None if job.trace is None else Path(job.trace)
+        return TraceResult(summary=runtime.tracing.run(graph, options, job.rounds, Path(job.timeline), recorded))
+    except Exception as error:  # noqa: BLE001 - as in `main`
+        traceback.print_exc()
+        return TraceResult(reason=_first_line(error))
 
 
 if __name__ == "__main__":

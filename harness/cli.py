@@ -1,4 +1,4 @@
-"""The command line: `reactorbench run`, `report`, `list` and `plan`.
+"""The command line: `reactorbench run`, `report`, `list`, `plan`, `trace` and `verify`.
 
 Exit statuses are those of `harness.errors.ExitStatus`. Bad input ends in one message on standard error
 and nothing else; with `--json`, standard output holds JSON and nothing else. Modules that take time to
@@ -187,6 +187,77 @@ def plan(suite: _Suite = None, /, *, selection: Selection = _NOTHING, json: _Jso
     else:
         print_planned(found, _console())
     return ExitStatus.OK
+
+
+@app.command
+def trace(  # noqa: PLR0913 - one argument for each flag
+    workload: Annotated[str, Parameter(help="A workload by name.")],
+    /,
+    *,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    runtime: str | None = None,
+    rounds: int = 100,
+    seed: int = 0,
+    timeout_s: float = 300.0,
+    output: Path | None = None,
+    record: Path | None = None,
+) -> ExitStatus:
+    """Run a workload with a timeline: shows where its time goes, and writes a file for ui.perfetto.dev.
+
+    Parameters
+    ----------
+    set_
+        KEY=VALUE: a parameter of the workload; may be given several times.
+    runtime
+        NAME or NAME:key=value,key=value: a runtime that can be traced; the first one if not given.
+    rounds
+        How many rounds.
+    seed
+        Seed of the workload.
+    timeout_s
+        Seconds after which the run is ended with all its processes.
+    output
+        File for the timeline; WORKLOAD-timeline.json if not given.
+    record
+        File for what was computed, which `verify` compares with that of another run; its digests take time too.
+    """
+    from harness.tracing import trace_workload
+
+    timeline = output or Path(f"{workload}-timeline.json")
+    summary = trace_workload(
+        workload,
+        set_ or [],
+        runtime,
+        rounds=rounds,
+        seed=seed,
+        timeout_s=timeout_s,
+        timeline=timeline,
+        recording=record,
+    )
+    sys.stdout.write(f"{summary}\n\nOpen {timeline} in https://ui.perfetto.dev to see it.\n")
+    return ExitStatus.OK
+
+
+@app.command
+def verify(
+    first: Annotated[Path, Parameter(help="What `trace --record` wrote.")],
+    second: Annotated[Path, Parameter(help="What it wrote in another run.")],
+    /,
+    *,
+    runtime: str | None = None,
+) -> ExitStatus:
+    """Compare what two runs computed; name the first difference. Exit status 1 if there is one.
+
+    Parameters
+    ----------
+    runtime
+        The runtime that wrote both; the first that can be traced if not given.
+    """
+    from harness.tracing import difference
+
+    found = difference(first, second, runtime)
+    sys.stdout.write(f"{found or 'The traces are equal.'}\n")
+    return ExitStatus.OK if found is None else ExitStatus.DIFFERENT
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,6 +22,8 @@ class ExitStatus(IntEnum):
 
     OK = 0
     REGRESSION = 1
+    DIFFERENT = 1
+    """What the same status means for `verify`."""
     USAGE = 2
     FAILED_OR_INVALID = 3
     NOTHING_MEASURED = 4

@@ -48,6 +48,8 @@ _KNOWN = {
     "ray-compiled": Look("#E69F00", "^"),
     "ray-packed": Look("#CC79A7", "v"),
 }
+_BOUND = Look("#808080", "|")
+"""Of every bound: no competitor's colour, and a bar where others stop short."""
 _OTHER_COLOURS = ("#009E73", "#56B4E9")
 _OTHER_MARKERS = ("P", "X", "p", "h", "<", ">", "*", "d")
 
@@ -108,7 +110,8 @@ def write_figures(rows: Sequence[SummaryRow], folder: Path, machine: str) -> lis
     if any(row.units_per_s is not None for row in rows):
         with _style():
             written += _save(_throughput(rows, machine), folder / "throughput", rows)
-    compared = [row for cell in cells_of(rows) if any(any(r.speedups.values()) for r in cell) for row in cell]
+    competitors = [row for row in rows if not row.is_bound]
+    compared = [row for cell in cells_of(competitors) if any(any(r.speedups.values()) for r in cell) for row in cell]
     if compared:
         with _style():
             written += _save(_speedups(compared, machine), folder / "speedups", compared)
@@ -176,7 +179,8 @@ def _draw_throughput(panel: Axes, cell: Sequence[SummaryRow], labels: Labels, na
         if row.units_per_s is None:
             _say(panel, height, row.outcome)
         else:
-            _dot(panel, height, row.units_per_s, look_of(row.runtime), hollow=row.outcome != "ok")
+            look = _BOUND if row.is_bound else look_of(row.runtime)
+            _dot(panel, height, row.units_per_s, look, hollow=row.outcome != "ok")
             wrong = "" if row.outcome == "ok" else f" {row.outcome}"
             _label(panel, height, row.units_per_s, in_si(row.units_per_s.point) + wrong)
 
@@ -186,7 +190,7 @@ def _throughput_finding(rows: Sequence[SummaryRow]) -> str:
     ranked = [sorted(valid, key=_units_per_s) for cell in cells_of(rows) if (valid := usable(cell))]
     if not ranked:
         return "No throughput is valid"
-    runtimes = {row.runtime for row in rows}
+    runtimes = {row.runtime for row in rows if not row.is_bound}
     if len(runtimes) == 1:
         return f"Throughput of {runtimes.pop()}"
     winners = [cell[-1].runtime for cell in ranked]

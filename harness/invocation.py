@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import msgspec
 
 import harness
-from harness.job import CheckJob, CheckResult, Folder, MeasureJob, Pairing, Phase
+from harness.job import CheckJob, CheckResult, Folder, MeasureJob, Pairing, Phase, TraceJob, TraceResult
 from harness.process_tree import ProcessTree
 from harness.records import Measurement, Record
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from harness.plan import Invocation
 
-__all__ = ["check_pairings", "environment", "measure", "skipped_record"]
+__all__ = ["check_pairings", "environment", "measure", "skipped_record", "trace"]
 
 
 Result = TypeVar("Result", bound=msgspec.Struct)
@@ -107,6 +107,19 @@ def check_pairings(
     job = CheckJob(parent_pid=os.getpid(), seed=seed, pairings=pairings)
     child = _Child(mode="check", job=job, log=log, timeout_s=_CHECK_TIMEOUT_S, seed=seed, watch=watch)
     return child.run(CheckResult)[1]
+
+
+def trace(job: TraceJob, *, log: Path, timeout_s: float) -> TraceResult:
+    """Do `job` in a child process, as an invocation is done; its output is appended to `log`.
+
+    Raises:
+        HarnessError: if a process of it cannot be ended.
+    """
+    child = _Child(mode="trace", job=job, log=log, timeout_s=timeout_s, seed=job.seed, watch=lambda _phase, _s: None)
+    ending, result = child.run(TraceResult)
+    if ending.timed_out_in is not None:
+        return TraceResult(reason=f"ended after {timeout_s:g} s; --timeout-s sets the limit")
+    return TraceResult(reason=_way_it_died(ending.status)) if result is None else result
 
 
 def environment(inherited: Mapping[str, str], seed: int) -> dict[str, str]:
@@ -252,6 +265,7 @@ def _record(invocation: Invocation, machine: Mapping[str, Any], log: Path | None
         parameters=invocation.cell.parameters,
         runtime=invocation.runtime.name,
         options=invocation.runtime.options,
+        is_bound=invocation.runtime.is_bound,
         seed=invocation.seed,
         block=invocation.block,
         outcome="failed",

@@ -22,6 +22,8 @@ __all__ = [
     "MeasureJob",
     "Pairing",
     "Phase",
+    "TraceJob",
+    "TraceResult",
 ]
 
 MAX_VALUES = 10_000
@@ -75,6 +77,29 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """Bad input: why a graph cannot be built. The run does not begin."""
     refusals: list[str | None] = []
     """For each pairing why it cannot run here, or None. Shorter than the pairings after a problem."""
+
+
+class TraceJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One run with a timeline."""
+
+    parent_pid: int
+    pairing: Pairing
+    seed: int
+    rounds: int
+    timeline: str
+    """Where the timeline goes; absolute, as is `trace`."""
+    trace: str | None
+
+
+class TraceResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it; one of the three is there."""
+
+    summary: str | None = None
+    """For people."""
+    problem: str | None = None
+    """Bad input: why nothing ran."""
+    reason: str | None = None
+    """Why it failed."""
 
 
 class Folder:

@@ -9,6 +9,7 @@ import msgspec
 from harness import registry
 from harness.arguments import fields_of
 from harness.suite import read_suite, suite_names
+from runtimes.protocol import Runtime
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +47,7 @@ def _entry(plugin: Plugin[Kind], settings: str) -> dict[str, Any]:
     return {
         "name": loaded.name,
         "summary": loaded.summary,
+        **({"is_bound": loaded.is_bound} if isinstance(loaded, Runtime) else {}),
         settings: msgspec.to_builtins(fields_of(getattr(loaded, settings))),
         "requires": [_requirement(module) for module in loaded.requires],
         "optional": [_requirement(module) | {"needed_for": needed_for} for module, needed_for in loaded.optional],
@@ -64,7 +66,8 @@ def _print_entry(console: Console, entry: dict[str, Any], settings: str) -> None
     if "broken" in entry:
         _print(console, f"{entry['name']}: cannot be used: {entry['broken']}", indent=2, style="red")
         return
-    _print(console, f"{entry['name']}: {entry['summary']}", indent=2)
+    bound = " (bound)" if entry.get("is_bound") else ""
+    _print(console, f"{entry['name']}{bound}: {entry['summary']}", indent=2)
     for requirement in entry["requires"]:
         _print(console, _requirement_text(requirement), indent=6, style=None if requirement["installed"] else "red")
     for requirement in entry["optional"]:

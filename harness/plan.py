@@ -61,6 +61,8 @@ class RuntimeChoice(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     options: dict[str, Any]
+    is_bound: bool = False
+    """It is no competitor but a bound on all of them."""
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):

@@ -236,6 +236,7 @@ def _bare_row(invocation: Invocation) -> SummaryRow:
         parameters=invocation.cell.parameters,
         runtime=invocation.runtime.name,
         options=invocation.runtime.options,
+        is_bound=invocation.runtime.is_bound,
         outcome="ok",
         invocations=0,
         measured=0,

@@ -62,6 +62,8 @@ class Record(Measurement, frozen=True, kw_only=True):
     runtime: str
     options: dict[str, Any]
     """All options, defaults included."""
+    is_bound: bool = False
+    """The runtime is no competitor but a bound on all of them; it has no digest."""
     seed: int
     block: int
     outcome: Outcome

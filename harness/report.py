@@ -20,6 +20,7 @@ from harness.wording import (
     Labels,
     in_bytes,
     in_count,
+    in_fraction,
     in_ratio,
     in_seconds,
     in_si,
@@ -172,11 +173,12 @@ class _Section:
 
     title: str
     details: str
+    headings: tuple[str, ...]
+    """The same in all sections of a page."""
     lines: tuple[tuple[_Entry, ...], ...]
+    """Each with an entry for every heading."""
     notes: tuple[str, ...]
 
-
-_HEADINGS = ("runtime", "units/s", "over best Ray", "over ray", "over sequential", "start-up", "memory")
 
 _BUSY = 0.2
 """Of all processors: from here on the report warns of foreign load."""
@@ -205,7 +207,7 @@ def summary_table(rows: Sequence[SummaryRow], *, width: int = _NO_TERMINAL) -> T
             collapse_padding=True,
             header_style="bold",
         )
-        for position, (heading, least) in enumerate(zip(_HEADINGS, widths, strict=True)):
+        for position, (heading, least) in enumerate(zip(section.headings, widths, strict=True)):
             table.add_column(
                 heading.replace("over ", "over\n"),
                 justify="right" if position else "left",
@@ -233,13 +235,14 @@ def _widths(sections: Sequence[_Section], available: int) -> list[int]:
 
     Where that is more than is available, zeros: columns then wrap as each section needs.
     """
+    headings = sections[0].headings if sections else ()
     lines = [line for section in sections for line in section.lines]
     widths = [
         max([len(heading.removeprefix("over ")), *(max(len(e.text), len(e.remark)) for e in column)])
-        for heading, column in zip(_HEADINGS, zip(*lines, strict=True), strict=False)
+        for heading, column in zip(headings, zip(*lines, strict=True), strict=True)
     ]
-    gaps = 2 * (len(_HEADINGS) - 1)
-    return widths if widths and sum(widths) + gaps <= available else [0] * len(_HEADINGS)
+    gaps = 2 * (len(headings) - 1)
+    return widths if sum(widths) + gaps <= available else [0] * len(headings)
 
 
 def markdown_table(rows: Sequence[SummaryRow], warnings: Sequence[str] = ()) -> str:
@@ -250,23 +253,23 @@ def markdown_table(rows: Sequence[SummaryRow], warnings: Sequence[str] = ()) -> 
         if section.details:
             parts.append(_escaped(section.details))
         lines = [[_escaped(f"{e.text} ({e.remark})" if e.remark else e.text) for e in line] for line in section.lines]
-        parts.append(_pipes(lines))
+        parts.append(_pipes(section.headings, lines))
         parts.append("\n".join(f"- {_escaped(note)}" for note in section.notes))
     parts += [_escaped(note) for note in _closing_notes(rows)]
     parts += [_escaped(f"Warning: {warning}") for warning in warnings]
     return "\n\n".join(parts) + "\n"
 
 
-def _pipes(lines: list[list[str]]) -> str:
+def _pipes(headings: Sequence[str], lines: list[list[str]]) -> str:
     """An aligned pipe table, the first column to the left and numbers to the right."""
-    widths = [max(len(line[column]) for line in [list(_HEADINGS), *lines]) for column in range(len(_HEADINGS))]
+    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
     rule = [f":{'-' * (widths[0] - 1)}", *(f"{'-' * (width - 1)}:" for width in widths[1:])]
 
     def row(fields: Sequence[str]) -> str:
         padded = [fields[0].ljust(widths[0]), *(f.rjust(w) for f, w in zip(fields[1:], widths[1:], strict=True))]
         return f"| {' | '.join(padded)} |"
 
-    return "\n".join([row(_HEADINGS), row(rule), *(row(line) for line in lines)])
+    return "\n".join([row(headings), row(rule), *(row(line) for line in lines)])
 
 
 def _escaped(text: str) -> str:
@@ -278,33 +281,41 @@ def _escaped(text: str) -> str:
 
 def _sections(rows: Sequence[SummaryRow]) -> list[_Section]:
     labels = Labels(rows)
+    with_efficiency = any(row.efficiency is not None for row in rows)
     return [
         _Section(
             title=f"{cell[0].workload}: {labels.cell(cell[0])}",
             details=labels.other_parameters(cell[0]),
-            lines=tuple(_line(row, labels) for row in cell),
+            headings=tuple(_columns(cell[0], labels, with_efficiency=with_efficiency)),
+            lines=tuple(tuple(_columns(row, labels, with_efficiency=with_efficiency).values()) for row in cell),
             notes=tuple(_notes(cell, labels)),
         )
         for cell in cells_of(rows)
     ]
 
 
-def _line(row: SummaryRow, labels: Labels) -> tuple[_Entry, ...]:
+def _columns(row: SummaryRow, labels: Labels, *, with_efficiency: bool) -> dict[str, _Entry]:
+    """The line of `row`: heading to entry."""
     wrong = row.outcome != "ok"
-    remarks = [labels.options(row), row.outcome if wrong else ""]
+    remarks = [labels.remarks(row), row.outcome if wrong else ""]
     earned_back = row.startup_earned_back_rounds
-    return (
-        _Entry(text=row.runtime, remark=", ".join(filter(None, remarks)), style="red" if wrong else ""),
-        _rate(row.units_per_s),
-        _ratio(row.over_best_ray),
-        _ratio(row.over_ray),
-        _ratio(row.over_sequential),
-        _Entry(
+    return {
+        "runtime": _Entry(
+            text=row.runtime,
+            remark=", ".join(filter(None, remarks)),
+            style="red" if wrong else "italic" if row.is_bound else "",
+        ),
+        "units/s": _rate(row.units_per_s),
+        "over best Ray": _ratio(row.over_best_ray),
+        "over ray": _ratio(row.over_ray),
+        "over sequential": _ratio(row.over_sequential),
+        **({"efficiency": _efficiency(row.efficiency)} if with_efficiency else {}),
+        "start-up": _Entry(
             text=DASH if row.startup_s is None else in_seconds(row.startup_s),
             remark=f"{in_count(earned_back)} rounds" if earned_back else "",
         ),
-        _Entry(text=DASH if row.pss_bytes is None else in_bytes(row.pss_bytes)),
-    )
+        "memory": _Entry(text=DASH if row.pss_bytes is None else in_bytes(row.pss_bytes)),
+    }
 
 
 def _rate(estimate: Estimate | None) -> _Entry:
@@ -320,10 +331,17 @@ def _ratio(estimate: Estimate | None) -> _Entry:
     style = ""
     if estimate.kind == INTERVAL:  # a range says nothing about the next pair
         style = "green" if estimate.low > 1 else "red" if estimate.high < 1 else ""
-    # One pair has no range, and the reference itself none either: it is 1 by definition.
+    return _Entry(text=in_ratio(estimate.point), remark=_ends(estimate), style=style)
+
+
+def _efficiency(estimate: Estimate | None) -> _Entry:
+    return _Entry(text=DASH) if estimate is None else _Entry(text=in_fraction(estimate.point), remark=_ends(estimate))
+
+
+def _ends(estimate: Estimate) -> str:
+    """Low and high of a ratio; nothing for one pair, nor for the reference itself, which is 1 by definition."""
     own = estimate.low == estimate.high == 1
-    remark = "" if own or estimate.n == 1 else f"{in_ratio(estimate.low)[:-1]}-{in_ratio(estimate.high)[:-1]}"
-    return _Entry(text=in_ratio(estimate.point), remark=remark, style=style)
+    return "" if own or estimate.n == 1 else f"{in_fraction(estimate.low)}-{in_fraction(estimate.high)}"
 
 
 def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
@@ -333,6 +351,12 @@ def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
     notes = [_what_they_are(cell, labels)]
     notes += [f"{labels.runtime(row)}: {reason.removesuffix('.')}." for row in cell for reason in row.reasons]
     notes += [_left_out(row, best_units_per_s, labels) for row in cell if row.is_ray and row.outcome in _LEFT_OUT]
+    notes += [
+        f"{labels.runtime(row)} was faster than the bound, which cannot be: something slowed the bound down. "
+        "Measure again on a quiet machine."
+        for row in cell
+        if row.efficiency is not None and row.efficiency.low > 1
+    ]
     notes += dict.fromkeys(note for row in cell for note in row.cell_notes)
     return notes
 
@@ -352,13 +376,19 @@ def _closing_notes(rows: Sequence[SummaryRow]) -> list[str]:
     notes = [f"{name}: {notice}" for name, notice in dict.fromkeys((r.runtime, n) for r in rows for n in r.notices)]
     if any(row.startup_earned_back_rounds for row in rows):
         notes.insert(0, "Rounds below a start-up: after so many it is earned back against sequential.")
+    bounds = dict.fromkeys(row.runtime for row in rows if row.is_bound)
+    notes += [
+        f"{name} is a bound, not a competitor: it does less than a whole round, so it has no digest and no speedup. "
+        "Efficiency is a rate as a fraction of the bound's."
+        for name in bounds
+    ]
     return notes
 
 
 def _what_they_are(cell: Sequence[SummaryRow], labels: Labels) -> str:
     """`Ratios: geometric mean and range of 3 pairs. Rates: environment steps a second, ... Best Ray: ray-packed.`."""
     rates = [row.units_per_s for row in cell if row.units_per_s is not None]
-    ratios = [estimate for row in cell for estimate in row.speedups.values() if estimate is not None]
+    ratios = [e for row in cell for e in (*row.speedups.values(), row.efficiency) if e is not None]
     best = next((row for row in cell if row.key == row.best_ray), None)
     unit = next((row.unit for row in cell if row.unit), "unit")
     sentences = []

@@ -228,7 +228,7 @@ def _runtime(text: str) -> RuntimeChoice:
     name, options = parse_runtime(text)
     runtime = registry.runtimes().get(name)
     bound = bind(runtime.options, options, noun="option", owner=f"runtime '{name}'", is_text=True)
-    return RuntimeChoice(name=name, options=msgspec.to_builtins(bound))
+    return RuntimeChoice(name=name, options=msgspec.to_builtins(bound), is_bound=runtime.is_bound)
 
 
 def _check_distinct(spelt: Sequence[str], owner: str, noun: str) -> None:

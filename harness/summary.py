@@ -62,6 +62,10 @@ class SummaryRow:
     over_best_ray: Estimate | None = None
     best_ray: RowKey | None = None
     """The Ray runtime that `over_best_ray` refers to."""
+    is_bound: bool = False
+    """It is no competitor but a bound on all of them: it has no speedup, and is never the best of anything."""
+    efficiency: Estimate | None = None
+    """Throughput as a fraction of the bound's, where the cell has one."""
     startup_s: float | None = None
     """Median."""
     startup_earned_back_rounds: int | None = None
@@ -87,7 +91,7 @@ class SummaryRow:
     @property
     def is_ray(self) -> bool:
         """Whether it is one of those of which the fastest is the best Ray."""
-        return self.runtime.startswith(RAY)
+        return self.runtime.startswith(RAY) and not self.is_bound
 
     @property
     def key(self) -> RowKey:
@@ -141,7 +145,12 @@ def cells_of(rows: Iterable[SummaryRow]) -> list[list[SummaryRow]]:
 
 
 def usable(rows: Iterable[SummaryRow]) -> list[SummaryRow]:
-    """Those of `rows` that are `ok` and have a throughput."""
+    """Those of `rows` that can be compared with one another: `ok`, with a throughput, and no bounds."""
+    return [row for row in _measured(rows) if not row.is_bound]
+
+
+def _measured(rows: Iterable[SummaryRow]) -> list[SummaryRow]:
+    """Those of `rows` that are `ok` and have a throughput, bounds included."""
     return [row for row in rows if row.outcome == "ok" and row.units_per_s is not None]
 
 
@@ -228,20 +237,30 @@ def _cell_rows(
 ) -> list[SummaryRow]:
     measured = {key: [record for record in records if record.outcome == "ok"] for key, records in rows.items()}
     sequential = _reference(SEQUENTIAL, rows, defaults)
-    validity = check_digests(measured, sequential)
+    bounds = {key for key, records in rows.items() if any(record.is_bound for record in records)}
+    validity = check_digests({key: records for key, records in measured.items() if key not in bounds}, sequential)
     bare = {key: _row(key, records, validity) for key, records in rows.items()}
     valid = usable(bare.values())
     valid_keys = {row.key for row in valid}
     ray = _reference(RAY, rows, defaults)
     rays = [row for row in valid if row.is_ray]
     best_ray = max(rays, key=_units_per_s).key if rays else None
+    # Of several bounds the one that is hardest to reach.
+    bound = max((row for row in _measured(bare.values()) if row.is_bound), key=_units_per_s, default=None)
+    bound_key = None if bound is None else bound.key
 
     def over(key: RowKey, reference: RowKey | None) -> Estimate | None:
         if reference is None or not {key, reference} <= valid_keys:
             return None
         return _speedup(measured[key], measured[reference])
 
-    apart = _pairs_far_apart({key: measured[key] for key in valid_keys}, (sequential, ray, best_ray))
+    def efficiency(key: RowKey) -> Estimate | None:
+        if bound_key is None or key not in valid_keys | {bound_key}:
+            return None
+        return _speedup(measured[key], measured[bound_key])
+
+    compared = {key: measured[key] for key in (*valid_keys, bound_key) if key is not None}
+    apart = _pairs_far_apart(compared, (sequential, ray, best_ray, bound_key))
     notes = [f"{plural(apart, 'pair')} {'was' if apart == 1 else 'were'} measured more than an hour apart."]
     return [
         replace(
@@ -251,6 +270,7 @@ def _cell_rows(
             over_ray=over(key, ray),
             over_best_ray=over(key, best_ray),
             best_ray=best_ray,
+            efficiency=efficiency(key),
             startup_earned_back_rounds=_earned_back(row, bare[sequential], measured[key][-1].units_per_round)
             if sequential is not None and {key, sequential} <= valid_keys
             else None,
@@ -325,6 +345,7 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
         reasons=tuple(reasons),
         notices=tuple(dict.fromkeys(record.notice for record in records if record.notice)),
         cell_notes=validity.notes,
+        is_bound=any(record.is_bound for record in records),
     )
 
 
@@ -423,6 +444,10 @@ COLUMNS = (
     "startup_earned_back_rounds",
     "reason",
     "notice",
+    "bound",
+    "efficiency_low",
+    "efficiency_high",
+    "efficiency",
 )
 """The columns of `summary.csv`, in order."""
 
@@ -457,6 +482,8 @@ def flat(row: SummaryRow) -> dict[str, str | int | float | None]:
         "startup_earned_back_rounds": row.startup_earned_back_rounds,
         "reason": "; ".join(row.reasons) or None,
         "notice": "; ".join(row.notices) or None,
+        "bound": row.is_bound,
+        **_ends("efficiency", row.efficiency),
     }
     return {column: values[column] for column in COLUMNS}
 

@@ -22,6 +22,7 @@ __all__ = [
     "compact_json",
     "in_bytes",
     "in_count",
+    "in_fraction",
     "in_ratio",
     "in_seconds",
     "in_si",
@@ -52,6 +53,11 @@ def in_si(value: float) -> str:
 def in_count(value: int) -> str:
     """Whole below a thousand, else three significant digits: `26`, `12.4k`."""
     return str(value) if value < 1000 else in_si(value)  # noqa: PLR2004 - where the first prefix begins
+
+
+def in_fraction(value: float) -> str:
+    """Three significant digits: `0.932`."""
+    return _three_digits(value)
 
 
 def in_ratio(value: float) -> str:
@@ -134,6 +140,11 @@ class Labelled(Protocol):
         """All its options."""
         ...
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is no competitor but a bound on all of them."""
+        ...
+
 
 class Labels:
     """Short names for the cells and runtimes of one report, which differ wherever these differ.
@@ -177,10 +188,14 @@ class Labels:
         varying = self._options.get(row.runtime, [])
         return ", ".join(f"{name}={_value(name, row.options[name])}" for name in varying if name in row.options)
 
+    def remarks(self, row: Labelled) -> str:
+        """What stands beside the runtime's name: that it is a bound, and its options as above."""
+        return ", ".join(filter(None, ["bound" if row.is_bound else "", self.options(row)]))
+
     def runtime(self, row: Labelled) -> str:
-        """`reactor`, or `reactor (workers=2)` where there are several."""
-        options = self.options(row)
-        return f"{row.runtime} ({options})" if options else row.runtime
+        """`reactor`, or `reactor (workers=2)` where there are several; `ceiling (bound)`."""
+        remarks = self.remarks(row)
+        return f"{row.runtime} ({remarks})" if remarks else row.runtime
 
 
 def _varying(settings: list[Mapping[str, Any]]) -> list[str]:

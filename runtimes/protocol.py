@@ -15,11 +15,26 @@ if TYPE_CHECKING:
 
     from workloads.dataflow import Graph, Session, TaskNode
 
-__all__ = ["Runtime", "RuntimeFailure", "member_name", "processors", "slices", "task_failure"]
+__all__ = ["Runtime", "RuntimeFailure", "Tracing", "member_name", "processors", "slices", "task_failure"]
 
 
 class RuntimeFailure(RuntimeError):  # noqa: N818 - "RuntimeError" is taken, and this is what it reports
     """Something that the runtime needs has failed or died; the message names it and when."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """How a runtime shows what a run of it did, and when."""
+
+    run: Callable[[Graph, Any, int, Path, Path | None], str]
+    """`run(graph, options, rounds, timeline, trace)` runs the graph for so many rounds and sums up, for people, where
+    the time went. It writes a file for Perfetto to `timeline`, and unless that is None, what was computed to `trace`.
+    """
+    compare: Callable[[Path, Path], str | None]
+    """The first difference between two files that `run` wrote as `trace`, in one sentence; None if they are equal.
+
+    Raises ValueError for a file that it cannot read; the message says why.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +58,10 @@ class Runtime:
     """Why it cannot run this graph with these options, or None if it can."""
     notice: Callable[[Any], str | None] | None = None
     """Something that a reader of the results must know about these options (private settings, a missing part)."""
+    tracing: Tracing | None = None
+    """Where the runtime can be traced."""
+    is_bound: bool = False
+    """No competitor but a bound on all of them: it does less than a whole round, and so has no digest."""
     requires: tuple[str, ...] = ()
     """Importable modules that it needs."""
     optional: tuple[tuple[str, str], ...] = ()

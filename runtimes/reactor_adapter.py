@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from runtimes.reactor import Program
     from workloads.dataflow import Task, TaskNode
 
-__all__ = ["GraphReactor", "ReactorSession", "TaskReactor", "places_of_their_own", "useful_workers"]
+__all__ = ["GraphReactor", "ReactorSession", "TaskReactor", "first_round_tag", "places_of_their_own", "useful_workers"]
 
 ROUND_NS = 1 * ns
 """Logical time between rounds; programs of rounds run in fast mode, so its length does not matter."""
@@ -59,7 +59,7 @@ class TaskReactor(Reactor):
         self.outputs: list[Outputs] = []
         self.arriving: list[tuple[str, Callable[[], Any]]] = []
         self.receivers = [
-            self.declare(
+            self.add(
                 f"in_{edge.target.name}",
                 Input(
                     width=graph.node(edge.source.task).members if edge.shape is EdgeShape.GATHER else None,
@@ -69,7 +69,7 @@ class TaskReactor(Reactor):
             for edge in self.edges
         ]
         self.senders = {
-            port.name: self.declare(
+            port.name: self.add(
                 f"out_{port.name}",
                 Output[Any]()
                 if port.array is None
@@ -82,28 +82,35 @@ class TaskReactor(Reactor):
             port for port in self.senders if any(e.delay for e in graph.edges_from(PortRef(node.path, port)))
         ]
         self.priming_tags = _longest_delay(graph)
+        everything = {"sources": self.receivers, "effects": list(self.senders.values())}
+        self.add_reaction("build", self.build, triggers=[startup], **everything)
         self.round = Timer(ROUND_NS, offset_ns=(1 + self.priming_tags) * ROUND_NS)
         if self.delayed:
             tags = range(1, self.priming_tags + 1)
-            before = [self.declare(f"before_round_{tag}", Timer(offset_ns=tag * ROUND_NS)) for tag in tags]
+            before = [self.add(f"before_round_{tag}", Timer(offset_ns=tag * ROUND_NS)) for tag in tags]
             effects = [self.senders[port] for port in self.delayed]
             self.add_reaction("prime", self.prime, triggers=before, effects=effects)
         self.add_reaction(
             "fire",
             self.fire,
             triggers=[self.round],
-            sources=self.receivers,
-            effects=list(self.senders.values()),
             prepare=self.prepare_fire,
+            **everything,
         )
 
-    @reaction(startup)
     def build(self) -> None:
-        """Build the task, and the mappings it is fired with, one for each phase of the slots."""
+        """Build the task."""
         self.task = self.node.build(self.index, self.graph.seed)
+        self.attach()
+        self.at = [self.priming_tags % self.phases]
+        """The phase of the last tag that fired the task; each round turns it."""
+        self.primed = 0
+
+    def attach(self) -> None:
+        """Make the mappings that the task is fired with, one for each phase of the slots."""
         slots = {name: self.senders[name].slots() for name, spec in self.always.items() if spec is not None}
         optional = self.node.optional_arrays
-        rooms = {name: self.senders[name].room for name in optional}
+        rooms = {name: self.senders[name].array for name in optional}
         arrivals = {
             edge.target.name: (edge, port, _items(edge, port.slots(), self.index))
             for edge, port in zip(self.edges, self.receivers, strict=True)
@@ -126,9 +133,6 @@ class TaskReactor(Reactor):
         self.arriving = [
             (name, self.arrival(edge, port)) for name, (edge, port, views) in arrivals.items() if views is None
         ]
-        self.at = [self.priming_tags % self.phases]
-        """The phase of the last tag that fired the task; each round turns it."""
-        self.primed = 0
 
     @reaction(shutdown)
     def end(self) -> None:
@@ -152,6 +156,7 @@ class TaskReactor(Reactor):
     def prepare_fire(self) -> Callable[[], None]:
         """What fires the task, with all that it needs at hand."""
         assert self.task is not None
+        self.attach()
         fire, inputs, outputs, phases = self.task.fire, self.inputs, self.outputs, self.phases
         arriving, send, at = self.arriving, self.send, self.at
         if phases == 1 and not arriving:
@@ -178,10 +183,10 @@ class TaskReactor(Reactor):
     def arrival(self, edge: Edge, port: Input[Any]) -> Callable[[], Any]:
         """What tells what came through `edge` in this tag, where that is no declared array."""
         if edge.shape is EdgeShape.GATHER:
-            return port.read_all
+            return lambda: port.values
         if edge.shape is EdgeShape.SCATTER:
-            return lambda: item_of(port.read(), self.index, self.node.members, str(edge.source))
-        return port.read
+            return lambda: item_of(port.get(), self.index, self.node.members, str(edge.source))
+        return port.get
 
     def prime(self) -> None:
         """Give the initial values of delayed outputs, as a round before the first would have given them."""
@@ -214,11 +219,6 @@ class TaskReactor(Reactor):
         """What the task received in the last round."""
         return self.inputs[self.at[0]]
 
-    def declare(self, name: str, port: Any) -> Any:
-        """Declare a port whose name only the graph knows; gives the one bound to this reactor."""
-        setattr(self, name, port)
-        return getattr(self, name)
-
 
 class GraphReactor(Reactor):
     """A whole graph."""
@@ -241,6 +241,11 @@ class GraphReactor(Reactor):
         """The port `name` of a task, or of all members of a bank."""
         home = self.declared.children[path]
         return PortBank([getattr(home, name)]) if isinstance(home, Reactor) else home.port(name)
+
+
+def first_round_tag(graph: Graph) -> int:
+    """The number of the tag at which round 0 runs."""
+    return 1 + _longest_delay(graph)
 
 
 def _longest_delay(graph: Graph) -> int:
@@ -336,7 +341,7 @@ class ReactorSession(Session):
             yield
         except ReactionFailed as error:
             self._failed = True
-            number = error.tag_number - 1 - _longest_delay(self._graph)
+            number = error.tag[0] // ROUND_NS - 1 - _longest_delay(self._graph)
             when = "failed before round 0" if number < 0 else f"failed in round {number}"
             raise RuntimeFailure(f"Task '{error.reactor}' {when}: {error.summary}") from error
         except ReactorError as error:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from runtimes.protocol import Runtime, processors
+from runtimes.protocol import Runtime, Tracing, processors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from runtimes.reactor import Program
     from workloads.dataflow import Graph, Session
 
 __all__ = ["RUNTIME", "Options"]
@@ -46,18 +47,39 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             )
 
 
-def _open(graph: Graph, options: Options, _scratch: Path) -> Session:
+def _program(graph: Graph, options: Options, *, timeline: bool = False, recording: bool = False) -> Program:
     from runtimes.reactor import Program
-    from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_their_own, useful_workers
+    from runtimes.reactor_adapter import GraphReactor, places_of_their_own, useful_workers
 
     workers = 1 if options.executor == "inline" else options.workers or min(processors(), useful_workers(graph))
-    program = Program(
+    return Program(
         partial(GraphReactor, graph),
         executor=options.executor,
         workers=workers,
         placement=places_of_their_own(graph, workers),
+        fast=True,
+        timeline=timeline,
+        recording=recording,
     )
-    return ReactorSession(graph, program)
+
+
+def _open(graph: Graph, options: Options, _scratch: Path) -> Session:
+    from runtimes.reactor_adapter import ReactorSession
+
+    return ReactorSession(graph, _program(graph, options))
+
+
+def _run_traced(graph: Graph, options: Options, rounds: int, timeline: Path, trace: Path | None) -> str:
+    from runtimes.reactor_tracing import run_traced
+
+    program = _program(graph, options, timeline=True, recording=trace is not None)
+    return run_traced(graph, program, rounds, timeline, trace)
+
+
+def _compare(first: Path, second: Path) -> str | None:
+    from runtimes.reactor_tracing import compare_traces
+
+    return compare_traces(first, second)
 
 
 def _notice(_options: Options) -> str | None:
@@ -74,5 +96,6 @@ RUNTIME = Runtime(
     options=Options,
     open=_open,
     notice=_notice,
+    tracing=Tracing(run=_run_traced, compare=_compare),
     optional=(("runtimes.reactor._native", "waiting on shared counters instead of semaphores"),),
 )

@@ -61,6 +61,15 @@ def test_the_workload_and_the_runtime_of_the_readme_run_beside_ours(folder, repo
     assert all(",ok," in line for line in summary[1:])
 
 
+def test_the_traces_of_the_readme_are_equal(folder, repository):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\$ reactorbench ((?:trace|verify) .*)$", text, re.MULTILINE)
+    done = [run(folder, repository, "-m", "harness", *shlex.split(line)) for line in lines]
+    assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]
+    assert done[-1].stdout == "The traces are equal.\n"
+    assert (folder / "simulation-timeline.json").exists()
+
+
 def test_the_reactor_program_of_the_readme_prints_squares(folder, repository):
     done = run(folder, repository, "count.py")
     assert done.stdout.splitlines() == [str([n * n] * 4) for n in range(4)], done.stderr
@@ -71,7 +80,7 @@ def test_every_option_in_the_readme_exists(repository):
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     help_texts = [
         subprocess.run([sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=True).stdout
-        for command in (["run", "--help"], ["report", "--help"], ["plan", "--help"])
+        for command in (["run", "--help"], ["report", "--help"], ["plan", "--help"], ["trace", "--help"])
     ]
     assert shown
     assert {option for option in shown if not any(option in text for text in help_texts)} == set()

@@ -1,14 +1,19 @@
-"""The scripts: when they install and when they do not, what they say, and which commands they run.
+"""The scripts: when they install and when they do not, what they say, which commands they run, what they measure.
 
-Python, pip and the tools are stand-ins that write down how they were called: what is tested here is the
-scripts' own logic. That an installation works is what running them shows.
+For the scripts that install and call, Python, pip and the tools are stand-ins that write down how they were
+called: what is tested is the scripts' own logic. That an installation works is what running them shows. The
+benchmarks run as they are, for a moment.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
 # All that the scripts may take from the machine.
 UTILITIES = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "mkdir", "rm", "tr")
+UTILITIES_OF_BUILDS = ("find", "getconf", "grep", "mktemp", "mv", "sed", "sort", "tail", "tar")
 TOOLS = ("coverage", "mypy", "pyright", "pytest", "reactorbench", "ruff")
 
 # Makes an environment as `python -m venv` does, and fails where a file named after its command says so.
@@ -45,6 +51,56 @@ esac
 TOOL = """#!/usr/bin/env bash
 echo "${0##*/} $*" >>calls
 [ ! -e "${0##*/}-fails" ]
+"""
+
+# Stand-ins of what scripts/test-free-threaded calls. FOLDER is where they write down how they were called.
+FREE_THREADED = """#!/usr/bin/env bash
+case $* in
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m pip"*install*)
+        arguments=$*
+        echo "pip ${arguments#*install }" >>FOLDER/calls
+        [[ $* != *"-c constraints.txt hypothesis" ]] || [ ! -e FOLDER/pinned-hypothesis-fails ]
+        ;;
+    "-m pip"*) ;;
+    "-c "*_native*) [ ! -e FOLDER/native-fails ] ;;
+    "-m pytest"* | scripts/*)
+        echo "$*" >>FOLDER/calls
+        for word in "$@"; do [ ! -e "FOLDER/$word-fails" ] || exit 1; done
+        ;;
+    *) [ ! -e FOLDER/has-the-gil ] ;;
+esac
+"""
+APT_GET = """#!/usr/bin/env bash
+case $* in
+    *--print-uris*) echo "'mirror://packages/dists/stable/InRelease' InRelease 0" ;;
+    *update*)
+        for word in "$@"; do
+            case $word in Dir::Etc::SourceList=*) echo "apt-get $(cat "${word#*=}")" >>FOLDER/calls ;; esac
+        done
+        ;;
+    *source*)
+        echo "reading the archive"
+        [ ! -e FOLDER/apt-get-fails ] && tar -cf python3.13_1.orig.tar.xz -C FOLDER .interpreter
+        ;;
+esac
+"""
+CONFIGURE = """#!/usr/bin/env bash
+echo "configure $*" >>FOLDER/calls
+for word in "$@"; do
+    case $word in --prefix=*) echo "${word#*=}" >prefix ;; esac
+done
+[ ! -e FOLDER/configure-fails ]
+"""
+MAKE = """#!/usr/bin/env bash
+echo "making it"
+case $* in
+    *altinstall*)
+        bin=${4#DESTDIR=}$(cat "$2/prefix")/bin
+        mkdir -p "$bin" && cp FOLDER/.interpreter/python "$bin/python3.13t"
+        ;;
+    *) [ ! -e FOLDER/make-fails ] ;;
+esac
 """
 
 
@@ -307,3 +363,309 @@ def test_continuous_integration_runs_the_test_script_and_nothing_else(repository
 
     assert [line for line in lines if not line.startswith("#")] == ['exec "$(dirname "$0")/../scripts/test"']
     assert os.access(repository / ".ci" / "run", os.X_OK)
+
+
+@pytest.fixture
+def free_threaded(checkout):
+    """A checkout with tests of its own, and all that building an interpreter takes."""
+    for utility in UTILITIES_OF_BUILDS:
+        (checkout.folder / "bin" / utility).symlink_to(shutil.which(utility))
+    for name, text in [
+        ("bin/apt-get", APT_GET),
+        ("bin/make", MAKE),
+        (".interpreter/configure", CONFIGURE),
+        (".interpreter/python", FREE_THREADED),
+    ]:
+        checkout.write(name, text.replace("FOLDER", str(checkout.folder)))
+    checkout.write("bin/xz")
+    checkout.write("tests/reactor/test_modes.py")
+    checkout.write("tests/runtimes/test_reactor_ports.py", "from runtimes.reactor import Input\n")
+    return checkout
+
+
+def at_hand(checkout: Checkout) -> str:
+    """An interpreter of the person's own."""
+    return str(checkout.folder / ".interpreter" / "python")
+
+
+def run_free_threaded(checkout: Checkout, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return checkout.run("scripts/test-free-threaded", *arguments, HOME=str(checkout.folder / ".home"), **variables)
+
+
+def kept(checkout: Checkout) -> list[str]:
+    """What the user's cache folder holds."""
+    return sorted(path.name for path in (checkout.folder / ".home/.cache/reactorbench").glob("*"))
+
+
+def test_the_librarys_tests_and_its_benchmark_run_on_the_free_threaded_interpreter_at_hand(free_threaded):
+    done = run_free_threaded(free_threaded, "-k", "ports", FREE_THREADED_PYTHON=at_hand(free_threaded))
+
+    calls = free_threaded.calls()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("All checks passed, without the GIL.\n")
+    assert calls[-2:] == [
+        "-m pytest tests/reactor/test_modes.py tests/runtimes/test_reactor_ports.py -k ports",
+        "scripts/reactor-overhead --executors inline,threads --quick",
+    ]
+    assert {call.split()[0] for call in calls[:-2]} == {"pip"}
+    assert kept(free_threaded) == []
+
+
+@pytest.mark.parametrize("failing", ["pytest", "scripts/reactor-overhead"])
+def test_a_check_that_fails_without_the_gil_is_named_and_does_not_stop_the_other(free_threaded, failing):
+    free_threaded.write(f"{failing}-fails")
+
+    done = run_free_threaded(free_threaded, FREE_THREADED_PYTHON=at_hand(free_threaded))
+
+    assert done.returncode == 1
+    assert failing in done.stdout.split("Failed:")[1]
+    assert free_threaded.calls()[-1].startswith("scripts/reactor-overhead")
+
+
+def test_a_native_part_that_cannot_be_imported_without_the_gil_is_an_error(free_threaded):
+    free_threaded.write("native-fails")
+
+    assert run_free_threaded(free_threaded, FREE_THREADED_PYTHON=at_hand(free_threaded)).returncode == 1
+    assert not any("pytest tests" in call for call in free_threaded.calls())
+
+
+@pytest.mark.parametrize(
+    ("line", "is_left_out"),
+    [
+        ("from runtimes.reactor.errors import ReactorError", False),
+        ("from tests.runtimes.reactors import Counter", False),
+        ("import psutil", False),
+        ("from runtimes.reactor_adapter import GraphReactor", True),
+        ("from runtimes import sequential", True),
+        ("from workloads.dataflow import Graph", True),
+        ("    import gymnasium", True),
+        ("import msgspec", True),
+    ],
+)
+def test_tests_that_need_more_than_the_library_are_left_out_and_named(free_threaded, line, is_left_out):
+    name = "tests/runtimes/test_reactor_more.py"
+    free_threaded.write(name, f"from runtimes.reactor import Input\n{line}\n")
+
+    done = run_free_threaded(free_threaded, FREE_THREADED_PYTHON=at_hand(free_threaded))
+
+    (called,) = [call for call in free_threaded.calls() if call.startswith("-m pytest")]
+    assert (name in called) is not is_left_out
+    assert (f"more than the library: {name}\n" in done.stdout) is is_left_out
+
+
+def test_a_package_whose_pinned_version_has_no_wheel_is_installed_in_another(free_threaded):
+    free_threaded.write("pinned-hypothesis-fails")
+
+    done = run_free_threaded(free_threaded, FREE_THREADED_PYTHON=at_hand(free_threaded))
+
+    installed = [call.split(":all: ")[1] for call in free_threaded.calls() if ":all:" in call]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [package for package in installed if "hypothesis" in package] == [
+        "-c constraints.txt hypothesis",
+        "hypothesis",
+    ]
+    assert "-c constraints.txt numpy" in installed
+    assert "numpy" not in installed
+
+
+def test_an_interpreter_that_has_the_gil_is_refused(free_threaded):
+    free_threaded.write("has-the-gil")
+
+    done = run_free_threaded(free_threaded, FREE_THREADED_PYTHON=at_hand(free_threaded))
+
+    assert done.returncode == 1
+    assert "is no free-threaded Python 3.13 or newer" in done.stderr
+    assert free_threaded.calls() == []
+
+
+def test_an_interpreter_is_built_from_the_servers_of_apt_where_none_is_at_hand_and_kept(free_threaded):
+    first = run_free_threaded(free_threaded)
+    calls = free_threaded.calls()
+    again = run_free_threaded(free_threaded)
+
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert calls[0].startswith("apt-get deb-src ")
+    assert calls[0].endswith(" mirror://packages trixie main")
+    assert "--disable-gil" in calls[1]
+    assert not any(call.startswith(("apt-get", "configure")) for call in free_threaded.calls())
+    assert kept(free_threaded) == ["python3.13t"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "said"), [("apt-get", "Name an interpreter"), ("configure", "Configuring"), ("make", "making it")]
+)
+def test_a_build_that_fails_shows_why_and_leaves_nothing_behind(free_threaded, failing, said):
+    free_threaded.write(f"{failing}-fails")
+
+    done = run_free_threaded(free_threaded)
+
+    assert done.returncode == 1
+    assert said in done.stdout
+    assert kept(free_threaded) == []
+
+
+@pytest.mark.parametrize(("missing", "said"), [("apt-get", "apt-get"), ("xz", "xz"), ("cc", "a C compiler")])
+def test_where_no_interpreter_can_be_built_what_is_missing_is_named(free_threaded, missing, said):
+    (free_threaded.folder / "bin" / missing).unlink()
+
+    done = run_free_threaded(free_threaded)
+
+    assert done.returncode == 1
+    assert f"\n  {said}\n" in done.stderr
+    assert "FREE_THREADED_PYTHON=" in done.stderr
+    assert kept(free_threaded) == []
+
+
+MEASURED = ("ping-pong", "fan", "chain", "event-chain", "hub", "broadcast", "busy")
+COMPARED = ("ping-pong", "fan", "chain")
+BRIEFLY = ("--pairs", "2", "--reactions", "2000")
+needs_xronos = pytest.mark.skipif(
+    importlib.util.find_spec("xronos") is None,
+    reason="xronos has wheels for Linux on x86-64 and Arm only; install the extra 'xronos' there",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmarks:
+    """The scripts of a folder `scripts`, run by this Python with the project of `repository`."""
+
+    scripts: Path
+    repository: Path
+
+    def run(self, name: str, *arguments: str, found_first: Path | None = None) -> subprocess.CompletedProcess[str]:
+        paths = [str(path) for path in (found_first, self.repository) if path is not None]
+        return subprocess.run(
+            [sys.executable, self.scripts / name, *arguments],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            check=False,
+            text=True,
+            capture_output=True,
+        )
+
+    def lines(self, name: str, *arguments: str) -> list[list[str]]:
+        """What was printed, line by line, in words."""
+        done = self.run(name, *arguments)
+        assert done.returncode == 0, done.stderr
+        return [line.split() for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def benchmarks(repository):
+    return Benchmarks(repository / "scripts", repository)
+
+
+@pytest.fixture
+def copied_benchmarks(repository, tmp_path):
+    shutil.copytree(repository / "scripts", tmp_path / "scripts")
+    return Benchmarks(tmp_path / "scripts", repository)
+
+
+@pytest.mark.parametrize("executor", ["inline", "threads", "processes"])
+def test_the_cost_of_every_program_is_measured_on_each_executor_in_time_and_empty_calls(benchmarks, executor):
+    lines = benchmarks.lines("reactor-overhead", "--quick", "--executors", executor)
+
+    (call_ns,) = [float(words[4]) for words in lines if words[:4] == ["An", "empty", "method", "call:"]]
+    rows = [words for words in lines if words[1:2] == [executor]]
+    assert tuple(row[0] for row in rows) == MEASURED
+    for row in rows:
+        reactions, us_a_tag, ns_a_reaction, calls, lowest, highest = map(float, [*row[2:7], row[8]])
+        assert ns_a_reaction == pytest.approx(1000 * us_a_tag / reactions, rel=0.1)
+        assert 0 < lowest <= calls <= highest
+    assert call_ns > 0
+
+
+def test_an_aim_is_said_to_be_missed_or_reached_with_its_figure(benchmarks):
+    done = benchmarks.run("reactor-overhead", "--quick", "--executors", "inline", "--programs", "chain")
+
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("chain")]
+    assert row[9] == ("reached:" if float(row[5]) <= 8 else "missed:")
+    assert row[10:] == ["at", "most", "8", "calls"]
+
+
+def test_independent_reactions_are_compared_with_one_thread(benchmarks):
+    lines = benchmarks.lines("reactor-overhead", "--quick", "--executors", "inline,processes", "--programs", "busy")
+
+    inline, processes = (words for words in lines if words[0] == "busy")
+    speed = float(inline[5]) / float(processes[5])
+    assert float(processes[9].removesuffix("x")) == pytest.approx(speed, rel=0.02, abs=0.01)
+    assert processes[10:] == ["the", "speed", "of", "inline"]
+
+
+def test_the_profile_names_the_reactions_and_how_often_each_ran(benchmarks):
+    done = benchmarks.run("reactor-overhead", "--quick", "--profile", "--executors", "inline", "--programs", "chain")
+
+    profile = done.stdout.split("Profile of 'chain' on inline")[1]
+    (relay,) = [line.split() for line in profile.splitlines() if "Relay.relay" in line]
+    assert float(relay[1]) == pytest.approx(100 / 102, abs=0.01)
+
+
+@pytest.mark.parametrize("option", ["--programs", "--executors"])
+def test_a_name_that_is_not_known_is_refused_with_those_that_are(benchmarks, option):
+    done = benchmarks.run("reactor-overhead", option, "inlin,chains")
+
+    assert done.returncode == 2
+    assert "'inlin,chains' is none of " in done.stderr
+    assert ("chain" if option == "--programs" else "inline") in done.stderr.split("is none of")[1]
+
+
+def test_the_overhead_benchmark_imports_the_library_numpy_and_the_standard_library_only(repository):
+    scripts = [repository / "scripts" / name for name in ("reactor-overhead", "reactor_programs.py")]
+    modules = set()
+    for script in scripts:
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                modules.add(node.module)
+    foreign = {module for module in modules if module.split(".")[0] not in sys.stdlib_module_names}
+
+    assert foreign - {"numpy", "reactor_programs"} == {m for m in foreign if re.match(r"runtimes\.reactor(\.|$)", m)}
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "programs", "whose"),
+    [
+        ("reactor-overhead", ("--quick", "--executors", "inline"), "reactor_programs.py", "'chain' on 'inline'"),
+        pytest.param("against-xronos", BRIEFLY, "reactor_programs.py", "'chain' of the reactor", marks=needs_xronos),
+        pytest.param("against-xronos", BRIEFLY, "xronos_programs.py", "'chain' of xronos", marks=needs_xronos),
+    ],
+)
+def test_no_figures_are_given_for_a_program_that_computes_something_else(
+    copied_benchmarks, script, arguments, programs, whose
+):
+    path = copied_benchmarks.scripts / programs
+    right = path.read_text(encoding="utf-8")
+    wrong = right.replace("self.last = self.arrived.value", "self.last = 0").replace(
+        "self.last = arrived.get()", "self.last = 0"
+    )
+    path.write_text(wrong, encoding="utf-8")
+
+    done = copied_benchmarks.run(script, *arguments, "--programs", "chain")
+
+    assert wrong != right
+    assert done.returncode == 1
+    assert f"Program {whose}" in done.stderr
+    assert "has computed 0" in done.stderr
+    assert not [line for line in done.stdout.splitlines() if line.startswith("chain")]
+
+
+@needs_xronos
+def test_the_comparison_with_xronos_gives_both_times_and_their_paired_ratio(benchmarks):
+    lines = benchmarks.lines("against-xronos", *BRIEFLY)
+
+    rows = [words for words in lines if words[0] in COMPARED]
+    assert tuple(row[0] for row in rows) == COMPARED
+    for row in rows:
+        ours_ns, theirs_ns, ratio, lowest, highest = map(float, [*row[2:6], row[7]])
+        assert 0 < lowest <= ratio <= highest
+        assert lowest * 0.9 <= theirs_ns / ours_ns <= highest * 1.1
+
+
+def test_where_xronos_is_missing_the_comparison_says_how_to_install_it(benchmarks, tmp_path):
+    (tmp_path / "xronos.py").write_text("raise ImportError", encoding="utf-8")
+
+    done = benchmarks.run("against-xronos", found_first=tmp_path)
+
+    assert done.returncode == 2
+    assert "pip install -e '.[xronos]'" in done.stderr

@@ -106,7 +106,9 @@ def build(parameters: Parameters, seed: int) -> Graph:
     payload = ArraySpec((parameters.nbytes // 8,), np.float64)
     source = builder.task("source", Source, outputs=[Output("payload", payload)])
     factory = partial(Actor, sleep_s=parameters.sleep_s, echo=parameters.echo)
-    actor = builder.bank("actor", parameters.actors, factory, inputs=["payload"], outputs=[Output("echo", payload)])
+    actor = builder.bank(
+        "actor", parameters.actors, factory, inputs=["payload"], outputs=[Output("echo", payload)], stateless=True
+    )
     sink = builder.task("sink", Sink, inputs=["echo"], observed=True)
     builder.broadcast(source["payload"], actor["payload"])
     builder.gather(actor["echo"], sink["echo"])

@@ -387,6 +387,8 @@ class TaskNode:
     """What it receives goes into the digest; such a task lives with the driver."""
     own_place: bool
     """It is worth a worker of its own; a single task lives with the driver otherwise."""
+    stateless: bool = False
+    """Its members do the same work whatever they receive, and whatever they received before."""
 
     @property
     def members(self) -> int:
@@ -495,7 +497,7 @@ class GraphBuilder:
             )
         return self._add(path, None, factory, inputs, outputs, observed=observed, own_place=own_place)
 
-    def bank(
+    def bank(  # noqa: PLR0913 - as `task`
         self,
         path: str,
         width: int,
@@ -503,15 +505,18 @@ class GraphBuilder:
         *,
         inputs: Iterable[str | Input] = (),
         outputs: Iterable[str | Output] = (),
+        stateless: bool = False,
     ) -> TaskNode:
         """Add a bank of `width` like tasks; each knows its index through its context.
+
+        With `stateless`, members promise to do the same work whatever they receive.
 
         Raises:
             GraphError: for a width below 1, or a name used twice.
         """
         if width < 1:
             raise GraphError(f"Bank '{path}' has width {width}. A bank has at least 1 member.")
-        return self._add(path, width, factory, inputs, outputs)
+        return self._add(path, width, factory, inputs, outputs, stateless=stateless)
 
     def connect(self, source: PortRef, target: PortRef, *, delay: int = 0) -> None:
         """One to one: task to task, or member i to member i of banks of equal width."""
@@ -569,6 +574,7 @@ class GraphBuilder:
         *,
         observed: bool = False,
         own_place: bool = False,
+        stateless: bool = False,
     ) -> TaskNode:
         if path in self._nodes:
             raise GraphError(f"Two tasks are named '{path}'. Give each a name of its own.")
@@ -580,6 +586,7 @@ class GraphBuilder:
             outputs=tuple(Output(port) if isinstance(port, str) else port for port in outputs),
             observed=observed,
             own_place=own_place,
+            stateless=stateless,
         )
         names = [*(port.name for port in node.inputs), *(port.name for port in node.outputs)]
         for name in names:

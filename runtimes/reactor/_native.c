@@ -46,6 +46,7 @@ typedef struct {
     Py_buffer memory;
     Py_ssize_t lines;
     bool spin;
+    bool threads;
     _Atomic int64_t *usual_ns; /* per line: moving average of recent waits on it */
 } Board;
 
@@ -105,14 +106,14 @@ static void sleep_on(Line *line, uint32_t seen, int64_t timeout_ns)
 
 static int board_init(Board *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"memory", "lines", "spin", NULL};
-    int spin = 1;
+    static char *names[] = {"memory", "lines", "spin", "threads", NULL};
+    int spin = 1, threads = 0;
     Py_ssize_t lines = 0;
     if (self->memory.buf != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "a board is initialised once");
         return -1;
     }
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "w*np:Board", names, &self->memory, &lines, &spin)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "w*np|p:Board", names, &self->memory, &lines, &spin, &threads)) {
         self->memory.buf = NULL;
         return -1;
     }
@@ -125,6 +126,7 @@ static int board_init(Board *self, PyObject *args, PyObject *kwargs)
     }
     self->lines = lines;
     self->spin = spin != 0;
+    self->threads = threads != 0;
     self->usual_ns = PyMem_Calloc((size_t)lines, sizeof(int64_t));
     if (self->usual_ns == NULL) {
         PyErr_NoMemory();
@@ -155,17 +157,39 @@ static Line *line_of(Board *self, PyObject *index)
     return line_at(self, i);
 }
 
+/* Store the counter, then wake whoever sleeps; a seen advance needs no system call. */
+static inline void set_counter(Line *line, uint32_t value)
+{
+    atomic_store_explicit(&line->counter, value, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&line->sleepers, memory_order_relaxed) != 0)
+        wake(line);
+}
+
 static PyObject *board_publish(Board *self, PyObject *index)
 {
     Line *line = line_of(self, index);
     if (line == NULL)
         return NULL;
     /* One writer a line: a load and a store, no locked addition. */
-    uint32_t count = atomic_load_explicit(&line->counter, memory_order_relaxed);
-    atomic_store_explicit(&line->counter, count + 1, memory_order_release);
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&line->sleepers, memory_order_relaxed) != 0)
-        wake(line);
+    set_counter(line, atomic_load_explicit(&line->counter, memory_order_relaxed) + 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *board_advance_to(Board *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "advance_to(line, value)");
+        return NULL;
+    }
+    Line *line = line_of(self, args[0]);
+    if (line == NULL)
+        return NULL;
+    uint32_t value = (uint32_t)PyLong_AsUnsignedLongMask(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (!reached(line, value))
+        set_counter(line, value);
     Py_RETURN_NONE;
 }
 
@@ -227,8 +251,9 @@ static PyObject *board_wait(Board *self, PyObject *const *args, Py_ssize_t count
     if (reached(line, target))
         return PyLong_FromLong(REACHED);
 
-    /* The answer is often a moment away: not worth letting go of the interpreter. */
-    if (self->spin)
+    /* The answer is often a moment away: not worth letting go of the interpreter, unless a thread of this
+     * process must give it. */
+    if (self->spin && !self->threads)
         for (int i = 0; i < GIL_HELD_SPINS; i++) {
             relax();
             if (reached(line, target))
@@ -282,6 +307,8 @@ static PyObject *board_aborted(Board *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef board_methods[] = {
     {"publish", (PyCFunction)board_publish, METH_O, "publish(line): advance the counter of a line, wake its sleepers."},
+    {"advance_to", (PyCFunction)(void (*)(void))board_advance_to, METH_FASTCALL,
+     "advance_to(line, value): advance the counter of a line to value, wake its sleepers; nothing if it is there."},
     {"wait", (PyCFunction)(void (*)(void))board_wait, METH_FASTCALL,
      "wait(line, target, timeout_s): 0 once the counter has reached target, 1 after the timeout, 2 if aborted."},
     {"abort", (PyCFunction)board_abort, METH_NOARGS, "Make every present and later wait return 2."},
@@ -294,7 +321,8 @@ static PyType_Slot board_slots[] = {
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_dealloc, board_dealloc},
     {Py_tp_methods, board_methods},
-    {Py_tp_doc, "Board(memory, lines, spin): progress counters in shared, zeroed memory."},
+    {Py_tp_doc, "Board(memory, lines, spin, threads=False): progress counters in shared, zeroed memory; threads: those "
+                "who wait are threads of one process."},
     {0, NULL},
 };
 

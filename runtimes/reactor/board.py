@@ -40,6 +40,10 @@ class Board(Protocol):
         """Advance `line` by one step; only its writer may."""
         ...
 
+    def advance_to(self, line: int, step: int, /) -> None:
+        """Advance `line` to `step`, by less than 2**31 steps; a line never goes back. Only its writer may."""
+        ...
+
     def wait(self, line: int, target: int, timeout_s: float, /) -> int:
         """Wait until `line` has reached step `target`: REACHED, TIMED_OUT or ABORTED."""
         ...
@@ -56,11 +60,25 @@ class Board(Protocol):
 class BoardHandle:
     """A board before it is opened; it travels to the processes that will share it."""
 
-    def __init__(self, lines: int, processes: int, context: BaseContext, *, spin: bool, native: bool) -> None:
-        """A board of `lines` lines for `processes` processes; `spin` if each has a processor of its own."""
+    def __init__(  # noqa: PLR0913 - what a board must know of those who wait
+        self,
+        lines: int,
+        processes: int,
+        context: BaseContext,
+        *,
+        spin: bool,
+        native: bool,
+        threads: bool = False,
+    ) -> None:
+        """A board of `lines` lines for `processes` processes; `spin` if each has a processor of its own.
+
+        With `threads`, they are threads of one process: none keeps the interpreter to itself while it waits.
+        Each opens a board of its own.
+        """
         self.lines = lines
         self.spin = spin
         self.native = native
+        self.threads = threads
         # The semaphore board keeps one flag there; both kinds need the same descriptor passed on.
         self.segment = Segment(lines * (_native.LINE_BYTES if native else 1))
         self.permits: list[list[Semaphore]] = (
@@ -70,7 +88,7 @@ class BoardHandle:
     def open(self, process: int) -> Board:
         """The board as process number `process` sees it."""
         if self.native:
-            board: Board = _native.Board(self.segment.memory, self.lines, self.spin)
+            board: Board = _native.Board(self.segment.memory, self.lines, self.spin, self.threads)
             return board
         return _SemaphoreBoard(self.segment.memory, self.permits, process)
 
@@ -91,10 +109,14 @@ class _SemaphoreBoard:
         self._reached = [0] * len(permits)
 
     def publish(self, line: int, /) -> None:
+        self.advance_to(line, self._reached[line] + 1)
+
+    def advance_to(self, line: int, step: int, /) -> None:
         for process, permit in enumerate(self._permits[line]):
             if process != self._process:
-                permit.release()
-        self._reached[line] += 1
+                for _ in range(step - self._reached[line]):
+                    permit.release()
+        self._reached[line] = max(self._reached[line], step)
 
     def wait(self, line: int, target: int, timeout_s: float, /) -> int:
         while self._reached[line] < target:

@@ -1,97 +1,149 @@
-"""How a reactor is written: ports, timers, reactions, containment and connections.
+"""How a reactor is written: ports, actions, timers, modes, watchdogs, reactions, containment, connections.
 
-A class body names ports and timers; reactions refer to them by those names. Every instance gets its
-own copies. `__init__` says structure and parameters only: the `startup` reaction builds state, where
-it will live. Nothing here runs; `assembly` turns what is declared into tables.
+A class body names its elements; reactions refer to them by those names. Every instance gets its own
+copies. `__init__` says structure and parameters only: the `startup` reaction builds state, where it
+will live. Nothing here runs; `assembly` turns what is declared into tables, and a worker gives ports
+and actions something to act on.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Protocol, Self, TypeVar, cast, final, overload
 
 import numpy as np
 
-from runtimes.reactor.errors import AssemblyError
+from runtimes.reactor.errors import AssemblyError, UndeclaredError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
-    from runtimes.reactor.running import InputChannels, OutputChannels
+    from runtimes.reactor.live import Cell, LiveAction, LiveInput, LiveOutput, LiveReactor, LiveWatchdog
 
 __all__ = [
     "Bank",
     "Connection",
     "Declared",
+    "Effect",
     "Element",
     "Input",
+    "LogicalAction",
+    "Mode",
     "Output",
+    "PhysicalAction",
+    "Port",
     "PortBank",
     "Reaction",
     "Reactor",
+    "Source",
+    "SpacingPolicy",
+    "State",
+    "Tag",
     "Timer",
     "Trigger",
+    "Watchdog",
     "bank",
+    "interleaved",
     "ms",
     "ns",
     "reaction",
+    "reset",
     "s",
     "shutdown",
     "startup",
+    "stop",
     "us",
 ]
 
 T = TypeVar("T")
+T_in = TypeVar("T_in", contravariant=True)
 R = TypeVar("R", bound="Reactor")
+U = TypeVar("U")
 
 ns: Final = 1
-"""One nanosecond; logical time is integer nanoseconds."""
+"""One nanosecond; time is integer nanoseconds."""
 us: Final = 1_000
 ms: Final = 1_000_000
 s: Final = 1_000_000_000
 
+SpacingPolicy = Literal["defer", "drop", "replace", "update"]
+"""What becomes of an event that comes too soon after the one before."""
+
+
+class Tag(NamedTuple):
+    """A point in logical time: nanoseconds since the program's start, then microsteps."""
+
+    time_ns: int
+    microstep: int = 0
+
+    def __str__(self) -> str:
+        """As people write it: (5000000 ns, 1)."""
+        return f"({self.time_ns} ns, {self.microstep})"
+
 
 class Element:
-    """Something a reactor class names: a port or a timer. Bound to a reactor when one is made."""
+    """Something a reactor class names. Bound to a reactor when one is made."""
 
-    name: str = ""
-    owner: Reactor | None = None
+    # Slots here and below, as ports are looked into in every reaction: an attribute saves 20 ns.
+    __slots__ = ("__orig_class__", "mode", "name", "owner")
+
+    def __init__(self, mode: Mode | None = None) -> None:
+        """Belong to `mode`, or to all modes."""
+        self.name = ""
+        self.owner: Reactor | None = None
+        self.mode = mode
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Take the name of the class attribute."""
         self.name = name
 
-    def bound_to(self, owner: Reactor, name: str) -> Element:
+    def bound_to(self, owner: Reactor, name: str) -> Self:
         """A copy of this declaration that belongs to `owner`."""
         bound = copy.copy(self)
         bound.owner = owner
         bound.name = name
+        if self.mode is not None and self.mode.owner is not owner:
+            bound.mode = cast("Mode", owner.declared.elements[self.mode.name])
         return bound
+
+    def __str__(self) -> str:
+        """Its path in the program."""
+        owner = "?" if self.owner is None else self.owner.path
+        return f"{owner}.{self.name}" if owner else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class _Special:
-    """The two triggers that are no element."""
+    """A trigger or effect that is no element."""
 
     name: str
 
 
 startup: Final = _Special("startup")
-"""Triggers a reaction once, at the first tag."""
+"""Triggers a reaction once: at the first tag, or when its mode is entered for the first time."""
 shutdown: Final = _Special("shutdown")
 """Triggers a reaction once, at the last tag."""
+reset: Final = _Special("reset")
+"""Triggers a reaction of a mode when that is entered by a reset."""
+stop: Final = _Special("stop")
+"""The effect of a reaction that may call `request_stop`."""
 
 
-class _Port(Element, Generic[T]):
+class Port(Element, Generic[T]):
     """What inputs and outputs share: width, and the array they may declare."""
 
-    def __init__(
-        self, *, width: int | None = None, shape: Sequence[int] | None = None, dtype: DTypeLike = "float64"
-    ) -> None:
+    __slots__ = ("dtype", "shape", "width")
+
+    def __init__(self, *, width: int | None, shape: Sequence[int] | None, dtype: DTypeLike) -> None:
+        """Declare the port.
+
+        Raises:
+            AssemblyError: for a width below 1.
+        """
+        super().__init__()
         if width is not None and width < 1:
             raise AssemblyError(f"A multiport has width {width}. Give at least 1.")
         self.width = width
@@ -103,18 +155,22 @@ class _Port(Element, Generic[T]):
         """How many channels the port has: its width, or one."""
         return 1 if self.width is None else self.width
 
-    def __str__(self) -> str:
-        owner = "?" if self.owner is None else self.owner.path
-        return f"{owner}.{self.name}" if owner else self.name
+    @property
+    def carries(self) -> Any:
+        """The type it was declared with (`Output[int]()`), None without one."""
+        alias = getattr(self, "__orig_class__", None)
+        return None if alias is None else alias.__args__[0]
 
 
 @final
-class Output(_Port[T]):
+class Output(Port[T]):
     """An output port. With `shape` and `dtype` it carries arrays, filled in place in shared memory.
 
     `steady=True` promises that every tag in which its reaction may run gives a value: then no presence
     is kept, and slots turn with the tags (saves about 0.2 us a port and tag).
     """
+
+    __slots__ = ("live", "set", "steady")
 
     def __init__(
         self,
@@ -133,91 +189,159 @@ class Output(_Port[T]):
         if steady and shape is None:
             raise AssemblyError("A steady output has no shape. Declare shape and dtype, or drop steady.")
         self.steady = steady
-        self.live: OutputChannels | None = None
-
-    def set(self, value: T, channel: int = 0) -> None:
-        """Make `value` present in this tag; the last one set counts.
+        self.live: LiveOutput | None = None
+        self.set: Setter[T] = _NotLive(self)
+        """`set(value, channel=0)` makes `value` present in this tag; the last one set counts.
 
         An array port copies it. Any other value is handed over as it is: do not change it afterwards.
         """
-        self._running().set(channel, value)
+
+    def bound_to(self, owner: Reactor, name: str) -> Self:
+        """A copy of this declaration that belongs to `owner`."""
+        bound = super().bound_to(owner, name)
+        bound.set = _NotLive(bound)
+        return bound
+
+    def act_on(self, live: LiveOutput | None, setter: Setter[T] | None = None) -> None:
+        """Write through `live` from now on; values by `setter`, where there is a shorter way."""
+        self.live = live
+        self.set = _NotLive(self) if live is None else setter or live.set
 
     def array(self, channel: int = 0) -> NDArray[Any]:
         """The memory of an array port in this tag, to be written whole; present from now on."""
-        return self._running().array(channel)
+        return self._live().array(channel)
 
     @property
-    def room(self) -> Callable[[], NDArray[Any]]:
-        """What gives `array()`, without looking the port up each time: saves 0.2 us a call."""
-        return partial(self._running().array, 0)
+    def is_present(self) -> bool:
+        """Whether a value was set in this tag, on any channel."""
+        return self._live().is_present()
 
     def slots(self) -> list[NDArray[Any]]:
         """The memory of a steady port, by tag number modulo the number of slots.
 
         Each is one array, or for a multiport all channels as one.
         """
-        return self._running().slots()
+        return self._live().slots()
 
-    def _running(self) -> OutputChannels:
+    def _live(self) -> LiveOutput:
         if self.live is None:
-            raise AssemblyError(
+            raise UndeclaredError(
                 f"Output '{self}' is an effect of no reaction, or the program does not run. Name it in `effects`."
             )
         return self.live
 
 
-@final
-class Input(_Port[T]):
-    """An input port. With `retain=k` what it received stays valid for k more tags."""
+class Setter(Protocol[T_in]):
+    """What sets a value."""
 
-    def __init__(self, *, width: int | None = None, retain: int = 0) -> None:
+    def __call__(self, value: T_in, channel: int = 0) -> None:
+        """Make `value` present on `channel`."""
+        ...
+
+
+class _NotLive:
+    """In place of what sets a value, while there is none."""
+
+    def __init__(self, port: Output[Any]) -> None:
+        self._port = port
+
+    def __call__(self, value: Any, channel: int = 0) -> None:
+        self._port._live().set(value, channel)  # noqa: SLF001 - raises the port's own error
+
+
+@final
+class Input(Port[T]):
+    """An input port. What it received stays valid until the next value, with `retain=k` for k more tags.
+
+    `mutable=True` gives each reaction a copy of its own, to be changed at will. With `shape` and `dtype`
+    it accepts only outputs that declare the same array.
+    """
+
+    __slots__ = ("cell", "live", "mutable", "retain")
+
+    def __init__(  # noqa: PLR0913 - what can be said of a port, all named at the call
+        self,
+        *,
+        width: int | None = None,
+        shape: Sequence[int] | None = None,
+        dtype: DTypeLike = "float64",
+        retain: int = 0,
+        mutable: bool = False,
+    ) -> None:
         """Declare the port.
 
         Raises:
             AssemblyError: for a width below 1, or a negative `retain`.
         """
-        super().__init__(width=width)
+        super().__init__(width=width, shape=shape, dtype=dtype)
         if retain < 0:
             raise AssemblyError(f"An input has retain={retain}. Give 0 or more tags.")
         self.retain = retain
-        self.live: InputChannels | None = None
+        self.mutable = mutable
+        self.live: LiveInput | None = None
+        self.cell: Cell | None = None
+        """What `value` is looked up in first: saves 0.1 us against asking `live`."""
+
+    @property
+    def value(self) -> T:
+        """The value received last, in this tag or before; read-only unless the port is mutable.
+
+        Raises:
+            LookupError: if nothing has arrived yet.
+        """
+        cell = self.cell
+        if cell is not None and cell.stamp >= 0:
+            value: T = cell.value
+            return value
+        last: T = self._live().last(0)
+        return last
 
     @property
     def is_present(self) -> bool:
         """Whether a value arrived in this tag, on any channel."""
-        return self._running().is_present()
+        return self._live().is_present()
 
-    @property
-    def value(self) -> T | None:
-        """The value of this tag, read-only; None if there is none."""
-        value: T | None = self._running().present(0)
-        return value
+    def act_on(self, live: LiveInput | None, cell: Cell | None = None) -> None:
+        """Read through `live` from now on; the value from `cell`, where that is the shorter way."""
+        self.live = live
+        self.cell = cell
+
+    @overload
+    def get(self) -> T | None: ...
+    @overload
+    def get(self, default: U) -> T | U: ...
+    def get(self, default: Any = None) -> Any:
+        """The value of this tag, `default` if there is none."""
+        live = self._live()
+        if self.width is None:
+            return live.last(0) if live.is_present() else default
+        value = live.all_present()[0]
+        return default if value is None else value
 
     @property
     def values(self) -> list[T | None]:
         """The values of this tag on all channels, in order, None where there is none."""
-        return self._running().all_present()
+        return self._live().all_present()
 
-    @property
-    def read(self) -> Callable[[], T | None]:
-        """What gives `value`, without looking the port up each time: saves 0.2 us a call."""
-        return partial(self._running().present, 0)
+    def __getitem__(self, channel: int) -> T:
+        """The value received last on a channel.
 
-    @property
-    def read_all(self) -> Callable[[], list[T | None]]:
-        """What gives `values`, without looking the port up each time."""
-        return self._running().all_present
+        Raises:
+            LookupError: if nothing has arrived there yet.
+        """
+        value: T = self._live().last(channel)
+        return value
 
     def slots(self) -> list[Any] | None:
         """What arrives from steady ports, by tag number modulo the number of slots; None from others.
 
         Each is one read-only array, or for a multiport whose channels lie side by side all as one.
         """
-        return self._running().slots()
+        return self._live().slots()
 
-    def _running(self) -> InputChannels:
+    def _live(self) -> LiveInput:
         if self.live is None:
-            raise AssemblyError(
+            raise UndeclaredError(
                 f"Input '{self}' is read by no reaction, or the program does not run. Name it as a trigger or source."
             )
         return self.live
@@ -227,8 +351,10 @@ class Input(_Port[T]):
 class Timer(Element):
     """Triggers at `offset_ns` after the start, then every `period_ns`; a period of 0 means once."""
 
-    def __init__(self, period_ns: int = 0, *, offset_ns: int = 0) -> None:
-        """Declare the timer.
+    __slots__ = ("offset_ns", "period_ns")
+
+    def __init__(self, period_ns: int = 0, *, offset_ns: int = 0, mode: Mode | None = None) -> None:
+        """Declare the timer; in a `mode`, time counts from the entry and stands still outside.
 
         Raises:
             AssemblyError: for a negative offset or period.
@@ -237,67 +363,343 @@ class Timer(Element):
             raise AssemblyError(
                 f"A timer has offset {offset_ns} ns and period {period_ns} ns. Neither may be negative."
             )
+        super().__init__(mode)
         self.offset_ns = offset_ns
         self.period_ns = period_ns
 
 
-Trigger = Timer | Input[Any] | _Special
+class _Action(Element, Generic[T]):
+    """What both kinds of action share."""
+
+    __slots__ = ("delay_ns", "live", "min_spacing_ns", "policy")
+
+    def __init__(
+        self,
+        delay_ns: int = 0,
+        *,
+        min_spacing_ns: int | None = None,
+        policy: SpacingPolicy = "defer",
+        mode: Mode | None = None,
+    ) -> None:
+        """Declare the action.
+
+        Args:
+            delay_ns: Added to what is asked for when it is scheduled.
+            min_spacing_ns: The least time between two of its events; zero means one microstep.
+            policy: What becomes of an event that comes too soon: `defer` moves it to the earliest tag that
+                keeps the spacing; `drop` ignores it; `replace` puts its value into the pending event, else
+                defers; `update` removes the pending event and takes the tag asked for.
+            mode: The mode it belongs to, if any.
+
+        Raises:
+            AssemblyError: for a negative delay or spacing, or an unknown policy.
+        """
+        super().__init__(mode)
+        if delay_ns < 0 or (min_spacing_ns is not None and min_spacing_ns < 0):
+            raise AssemblyError(
+                f"An action has a delay of {delay_ns} ns and a spacing of {min_spacing_ns} ns. Neither may be negative."
+            )
+        if policy not in {"defer", "drop", "replace", "update"}:
+            raise AssemblyError(
+                f"Unknown spacing policy '{policy}'. {did_you_mean(policy, ['defer', 'drop', 'replace', 'update'])}"
+            )
+        self.delay_ns = delay_ns
+        self.min_spacing_ns = min_spacing_ns
+        self.policy: SpacingPolicy = policy
+        self.live: LiveAction | None = None
+
+    @property
+    def value(self) -> T:
+        """What the action was scheduled with, last.
+
+        Raises:
+            LookupError: if it was never present.
+        """
+        value: T = self._live().last()
+        return value
+
+    @property
+    def is_present(self) -> bool:
+        """Whether an event of it is present in this tag."""
+        return self._live().is_present()
+
+    def _live(self) -> LiveAction:
+        if self.live is None:
+            raise UndeclaredError(
+                f"Action '{self}' is named by no reaction, or the program does not run. Name it as a trigger, source "
+                "or effect."
+            )
+        return self.live
+
+
+@final
+class LogicalAction(_Action[T]):
+    """Something a reactor schedules for itself, later in logical time."""
+
+    __slots__ = ()
+
+    def schedule(self, value: T | None = None, *, delay_ns: int = 0) -> None:
+        """Schedule an event: at (t + d, 0) for a total delay d > 0, else in the next microstep.
+
+        Raises:
+            ValueError: for a negative delay.
+            UndeclaredError: in a reaction that does not name it as an effect.
+        """
+        self._live().schedule(value, delay_ns)
+
+
+@final
+class PhysicalAction(_Action[T]):
+    """Something that happens outside: it gets its tag from the physical clock. Keeps the program alive."""
+
+    __slots__ = ()
+
+    def schedule(self, value: T | None = None, *, delay_ns: int = 0) -> None:
+        """Schedule an event at the physical time of now plus the delays. From any thread or process.
+
+        Raises:
+            ValueError: for a negative delay.
+        """
+        self._live().schedule(value, delay_ns)
+
+
+@final
+class Mode(Element):
+    """A mode of a reactor: what belongs to it acts only while it is active. One mode is active at a time.
+
+    In `__init__`, reactors, connections and reactions made inside `with self.mode:` belong to the mode.
+    """
+
+    __slots__ = ("initial", "live")
+
+    def __init__(self, *, initial: bool = False) -> None:
+        """Declare the mode; exactly one of a reactor is its `initial` mode."""
+        super().__init__()
+        self.initial = initial
+        self.live: LiveReactor | None = None
+
+    def reset(self) -> None:
+        """Enter this mode after the tag and start it afresh; the last transition of a tag counts.
+
+        Raises:
+            UndeclaredError: in a reaction that does not name the mode as an effect.
+        """
+        self._live().enter(self, history=False)
+
+    def history(self) -> None:
+        """Enter this mode after the tag, and go on where it was left.
+
+        Raises:
+            UndeclaredError: in a reaction that does not name the mode as an effect.
+        """
+        self._live().enter(self, history=True)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the reactor is in this mode."""
+        return self._live().mode is self
+
+    def __enter__(self) -> Self:
+        """What the reactor declares until the end of the block belongs to this mode."""
+        assert self.owner is not None
+        self.owner.declared.entered = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.owner is not None
+        self.owner.declared.entered = None
+
+    def _live(self) -> LiveReactor:
+        if self.live is None:
+            raise UndeclaredError(f"Mode '{self}' is named by no reaction, or the program does not run.")
+        return self.live
+
+
+@final
+class Watchdog(Element):
+    """Runs a handler when physical time gets past a logical expiry that nobody moved or cancelled."""
+
+    __slots__ = ("live", "timeout_ns")
+
+    def __init__(self, timeout_ns: int) -> None:
+        """Declare the watchdog.
+
+        Raises:
+            AssemblyError: for a timeout that is not positive.
+        """
+        super().__init__()
+        if timeout_ns <= 0:
+            raise AssemblyError(f"A watchdog has a timeout of {timeout_ns} ns. Give more than 0.")
+        self.timeout_ns = timeout_ns
+        self.live: LiveWatchdog | None = None
+
+    def start(self) -> None:
+        """Let it expire `timeout_ns` after the logical time of now; if it was running, that is moved."""
+        self._live().start()
+
+    def stop(self) -> None:
+        """Cancel it."""
+        self._live().stop()
+
+    def handler(self, *, effects: Iterable[LogicalAction[Any]] = ()) -> Callable[[Callable[[R], None]], _HandlerMethod]:
+        """Make a method the handler; it never runs beside the reactor's reactions, and may schedule `effects`."""
+        return lambda function: _HandlerMethod(cast("Callable[[Any], None]", function), self, tuple(effects))
+
+    def _live(self) -> LiveWatchdog:
+        if self.live is None:
+            raise UndeclaredError(f"Watchdog '{self}' is an effect of no reaction, or the program does not run.")
+        return self.live
+
+
+class State(Generic[T]):
+    """State that a mode restores: when `mode` is entered by reset it gets its first value again.
+
+    On a reactor that is contained in a mode, leave `mode` out. On the instance it is a plain attribute.
+    """
+
+    name = ""
+
+    def __init__(self, first: T, *, mode: Mode | None = None) -> None:
+        """Declare it with its first value; every reactor gets a copy."""
+        self.first = first
+        self.mode = mode
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Take the name of the class attribute."""
+        self.name = name
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+        def __get__(self, instance: object | None, owner: type) -> Any: ...
+        def __set__(self, instance: object, value: T) -> None: ...
+
+
+Trigger = Timer | Input[Any] | LogicalAction[Any] | PhysicalAction[Any] | _Special
+Source = Input[Any] | LogicalAction[Any] | PhysicalAction[Any]
+Effect = Output[Any] | LogicalAction[Any] | PhysicalAction[Any] | Mode | Watchdog | _Special
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reaction:
-    """Code with what triggers it, what else it reads, and what it may write."""
+    """Code with what triggers it, what else it reads, and what it may do."""
 
     name: str
     body: Callable[[], None]
     triggers: tuple[Trigger, ...]
-    sources: tuple[Input[Any], ...]
-    effects: tuple[Output[Any], ...]
+    sources: tuple[Source, ...]
+    effects: tuple[Effect, ...]
+    mode: Mode | None = None
+    deadline_ns: int | None = None
+    late: Callable[[], None] | None = None
+    """Runs instead of the body when the deadline is violated."""
     prepare: Callable[[], Callable[[], None]] | None = None
-    """Called after startup: gives what runs in place of `body` from then on, with its state at hand."""
+    """Called after startup, and whenever the reactor has moved: gives what runs in place of `body` from then on."""
 
 
-class _ReactionMethod(Generic[R]):
+class ReactionMethod(Generic[R]):
     """A method of a reactor class that is a reaction of each of its instances."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a reaction, all named at the call
         self,
         function: Callable[[R], None],
-        triggers: Sequence[Trigger],
-        sources: Sequence[Input[Any]],
-        effects: Sequence[Output[Any]],
+        *,
+        triggers: tuple[Trigger, ...],
+        sources: tuple[Source, ...],
+        effects: tuple[Effect, ...],
+        mode: Mode | None,
+        deadline_ns: int | None,
     ) -> None:
+        """Remember the method and what it declares."""
         self.function = function
         self.triggers = triggers
         self.sources = sources
         self.effects = effects
+        self.mode = mode
+        self.deadline_ns = deadline_ns
+        self.late_function: Callable[[R], None] | None = None
+
+    def late(self, function: Callable[[R], None]) -> Callable[[R], None]:
+        """Make a method the handler of the reaction's deadline; it runs instead, and may set the same effects."""
+        self.late_function = function
+        return function
 
     def __get__(self, instance: R | None, owner: type[R]) -> Any:
         """The plain method, so that a subclass may call it."""
         return self if instance is None else self.function.__get__(instance, owner)
 
 
+class _HandlerMethod:
+    """A method that handles a watchdog's expiry."""
+
+    def __init__(
+        self, function: Callable[[Any], None], watchdog: Watchdog, effects: tuple[LogicalAction[Any], ...]
+    ) -> None:
+        self.function = function
+        self.watchdog = watchdog
+        self.effects = effects
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else self.function.__get__(instance, owner)
+
+
 def reaction(
-    *triggers: Trigger, sources: Iterable[Input[Any]] = (), effects: Iterable[Output[Any]] = ()
-) -> Callable[[Callable[[R], None]], _ReactionMethod[R]]:
+    *triggers: Trigger,
+    sources: Iterable[Source] = (),
+    effects: Iterable[Effect] = (),
+    mode: Mode | None = None,
+    deadline_ns: int | None = None,
+) -> Callable[[Callable[[R], None]], ReactionMethod[R]]:
     """Make a method a reaction: it runs at most once a tag, when any of `triggers` is present.
 
+    Args:
+        triggers: Ports, timers, actions, `startup`, `shutdown` or `reset`.
+        sources: What it reads besides; their presence does not trigger it.
+        effects: What it may set, schedule, start or enter; `stop` to be allowed to call `request_stop`.
+        mode: It runs only while the reactor is in this mode.
+        deadline_ns: If physical time is past the tag by more than this when it is its turn, the method that
+            is decorated with `<reaction>.late` runs instead.
+
     Raises:
-        AssemblyError: without a trigger.
+        AssemblyError: without a trigger, or for a negative deadline.
     """
     if not triggers:
         raise AssemblyError("A reaction has no trigger and would never run. Name a port, a timer, startup or shutdown.")
-    return lambda function: _ReactionMethod(function, triggers, tuple(sources), tuple(effects))
+    if deadline_ns is not None and deadline_ns < 0:
+        raise AssemblyError(f"A reaction has a deadline of {deadline_ns} ns. Give 0 or more.")
+    return lambda function: ReactionMethod(
+        function,
+        triggers=triggers,
+        sources=tuple(sources),
+        effects=tuple(effects),
+        mode=mode,
+        deadline_ns=deadline_ns,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One `connect` call: ports on both sides, channels paired in order."""
+    """One `connect` call: channels on both sides, in the order in which they pair."""
 
-    sources: tuple[_Port[Any], ...]
-    targets: tuple[_Port[Any], ...]
+    sources: tuple[tuple[Port[Any], int], ...]
+    targets: tuple[tuple[Port[Any], int], ...]
     after_ns: int | None
     broadcast: bool
+    physical: bool
+    mode: Mode | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """What runs when a watchdog expires."""
+
+    watchdog: Watchdog
+    name: str
+    body: Callable[[], None]
+    effects: tuple[LogicalAction[Any], ...]
 
 
 @dataclass(slots=True)
@@ -306,8 +708,14 @@ class Declared:
 
     elements: dict[str, Element] = field(default_factory=dict)
     children: dict[str, Reactor | Bank[Any]] = field(default_factory=dict)
+    modes_of_children: dict[str, Mode] = field(default_factory=dict)
+    """Of contained reactors that belong to a mode: which."""
     reactions: list[Reaction] = field(default_factory=list)
+    handlers: list[Handler] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
+    states: dict[str, State[Any]] = field(default_factory=dict)
+    entered: Mode | None = None
+    """The mode that what is declared now belongs to."""
 
 
 class Reactor:
@@ -319,28 +727,61 @@ class Reactor:
     declared: Declared
     """What this instance consists of; assembly reads it."""
 
+    live: LiveReactor | None = None
+    """What it can ask while the program runs."""
+
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
         """Give the instance its own copies of what the class bodies declare, base classes first."""
         self = super().__new__(cls)
-        self.__dict__["declared"] = Declared()
-        for base in reversed(cls.__mro__):
-            for name, element in vars(base).items():
-                if isinstance(element, Element):
-                    setattr(self, name, element)
-        for base in reversed(cls.__mro__):
-            for name, method in vars(base).items():
-                if isinstance(method, _ReactionMethod):
-                    self.declared.reactions.append(self._bind(name, method))
+        object.__setattr__(self, "declared", Declared())
+        named = [item for base in reversed(cls.__mro__) for item in vars(base).items()]
+        # A mode first: what belongs to it is bound to the reactor's own copy of it.
+        for kind in (Mode, Element):
+            for name, element in named:
+                if isinstance(element, kind) and name not in self.declared.elements:
+                    setattr(self, name, getattr(cls, name))
+        for name, state in named:
+            if isinstance(state, State):
+                self.declared.states[name] = replace_mode(state, self)
+                object.__setattr__(self, name, copy.deepcopy(state.first))
+        methods = {name: method for name, method in named if isinstance(method, ReactionMethod)}
+        self.declared.reactions += [self._bind(name, method) for name, method in methods.items()]
+        for name, method in named:
+            if isinstance(method, _HandlerMethod):
+                self.declared.handlers.append(self._bind_handler(name, method))
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Bind ports, timers, reactors and banks to this reactor under their attribute's name."""
-        if isinstance(value, Element):
-            value = value.bound_to(self, name)
-            self.declared.elements[name] = value
-        elif isinstance(value, Reactor | Bank):
-            self.declared.children[name] = value
-        self.__dict__[name] = value
+        """Bind elements, reactors and banks to this reactor under their attribute's name.
+
+        Raises:
+            AssemblyError: if the name is taken by another part of the reactor.
+        """
+        if isinstance(value, Element | Reactor | Bank):
+            self.add(name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+    def add(self, name: str, part: Any) -> Any:
+        """Add a port, timer, action, reactor or bank under a name that is only known at run time; gives it, bound.
+
+        Raises:
+            AssemblyError: if the name is taken.
+        """
+        declared = self.declared
+        if name in declared.elements or name in declared.children:
+            raise AssemblyError(f"'{type(self).__name__}' has two parts named '{name}'. Give one another name.")
+        if isinstance(part, Element):
+            part = part.bound_to(self, name)
+            if part.mode is None and not isinstance(part, Mode):
+                part.mode = declared.entered
+            declared.elements[name] = part
+        else:
+            declared.children[name] = part
+            if declared.entered is not None:
+                declared.modes_of_children[name] = declared.entered
+        object.__setattr__(self, name, part)
+        return part
 
     def add_reaction(  # noqa: PLR0913 - the parts of a reaction; all but two are named at the call
         self,
@@ -348,17 +789,24 @@ class Reactor:
         body: Callable[[], None],
         *,
         triggers: Sequence[Trigger],
-        sources: Sequence[Input[Any]] = (),
-        effects: Sequence[Output[Any]] = (),
+        sources: Sequence[Source] = (),
+        effects: Sequence[Effect] = (),
+        deadline_ns: int | None = None,
+        late: Callable[[], None] | None = None,
         prepare: Callable[[], Callable[[], None]] | None = None,
     ) -> None:
         """Add a reaction to this instance; it runs after those of the class. For ports known only here.
 
-        `prepare` is called once, after startup, where the reactor lives; what it gives runs in place of
+        `prepare` is called after startup, where the reactor lives; what it gives runs in place of
         `body`. A closure that holds its state in local variables saves 0.1 us a reaction.
+
+        Raises:
+            AssemblyError: without a trigger, or if the name is taken by another reaction.
         """
         if not triggers:
             raise AssemblyError(f"Reaction '{name}' has no trigger and would never run. Name one.")
+        if any(known.name == name for known in self.declared.reactions):
+            raise AssemblyError(f"'{type(self).__name__}' has two reactions named '{name}'. Give one another name.")
         self.declared.reactions.append(
             Reaction(
                 name=name,
@@ -366,55 +814,133 @@ class Reactor:
                 triggers=tuple(triggers),
                 sources=tuple(sources),
                 effects=tuple(effects),
+                mode=self.declared.entered,
+                deadline_ns=deadline_ns,
+                late=late,
                 prepare=prepare,
             )
         )
 
-    def connect(
+    def connect(  # noqa: PLR0913 - the kinds of connection, all named at the call
         self,
-        sources: _Port[Any] | PortBank,
-        targets: _Port[Any] | PortBank,
+        sources: Port[T] | PortBank[T],
+        targets: Port[T] | PortBank[T],
         *,
         after_ns: int | None = None,
         broadcast: bool = False,
+        physical: bool = False,
     ) -> None:
         """Join ports of contained reactors (or own ports); channels pair in order, bank by bank.
 
-        With `after_ns` a value arrives that much later. With `broadcast` the left side is repeated.
+        Args:
+            sources: What is sent from.
+            targets: What receives.
+            after_ns: A value arrives that much later; 0 means in the next microstep.
+            broadcast: The left side is repeated.
+            physical: A value gets its tag anew, from the physical clock on arrival (plus `after_ns`).
 
         Raises:
-            AssemblyError: for a delay that is not positive.
+            AssemblyError: for a negative delay.
         """
-        if after_ns is not None and after_ns <= 0:
-            raise AssemblyError(f"A connection has a delay of {after_ns} ns. Give more than 0, or leave it out.")
+        if after_ns is not None and after_ns < 0:
+            raise AssemblyError(f"A connection has a delay of {after_ns} ns. Give 0 or more, or leave it out.")
         self.declared.connections.append(
             Connection(
-                sources=tuple(sources) if isinstance(sources, PortBank) else (sources,),
-                targets=tuple(targets) if isinstance(targets, PortBank) else (targets,),
+                sources=_channels(sources),
+                targets=_channels(targets),
                 after_ns=after_ns,
                 broadcast=broadcast,
+                physical=physical,
+                mode=self.declared.entered,
             )
         )
 
-    def _bind(self, name: str, method: _ReactionMethod[Any]) -> Reaction:
+    @property
+    def tag(self) -> Tag:
+        """The tag at hand."""
+        return self._live().tag()
+
+    @property
+    def physical_time_ns(self) -> int:
+        """Physical time since the program's start."""
+        return self._live().physical_time_ns()
+
+    def request_stop(self) -> None:
+        """End the program with the next microstep; a reaction that calls it names `stop` as an effect.
+
+        Raises:
+            UndeclaredError: in a reaction that does not.
+        """
+        self._live().request_stop()
+
+    def _live(self) -> LiveReactor:
+        if self.live is None:
+            raise UndeclaredError(f"Reactor '{self.path or type(self).__name__}' is in no program that runs.")
+        return self.live
+
+    def _own(self, part: Any) -> Any:
+        """What `part` of the class is on this instance."""
+        if isinstance(part, Element):
+            known = self.declared.elements.get(part.name)
+            if known is None:
+                raise AssemblyError(
+                    f"'{type(self).__name__}' names '{part.name}' in a reaction, which is no part of it. "
+                    f"{did_you_mean(part.name, self.declared.elements)}"
+                )
+            return known
+        return part
+
+    def _bind(self, name: str, method: ReactionMethod[Any]) -> Reaction:
         """The reaction that `method` of the class is on this instance."""
-
-        def own(element: Any) -> Any:
-            return self.declared.elements[element.name] if isinstance(element, Element) else element
-
+        late = method.late_function
         return Reaction(
             name=name,
             body=method.function.__get__(self, type(self)),
-            triggers=tuple(own(trigger) for trigger in method.triggers),
-            sources=tuple(own(source) for source in method.sources),
-            effects=tuple(own(effect) for effect in method.effects),
+            triggers=tuple(self._own(trigger) for trigger in method.triggers),
+            sources=tuple(self._own(source) for source in method.sources),
+            effects=tuple(self._own(effect) for effect in method.effects),
+            mode=self._own(method.mode),
+            deadline_ns=method.deadline_ns,
+            late=None if late is None else late.__get__(self, type(self)),
+        )
+
+    def _bind_handler(self, name: str, method: _HandlerMethod) -> Handler:
+        """The handler that `method` of the class is on this instance."""
+        return Handler(
+            watchdog=self._own(method.watchdog),
+            name=name,
+            body=method.function.__get__(self, type(self)),
+            effects=tuple(self._own(effect) for effect in method.effects),
         )
 
 
-class PortBank(tuple["_Port[Any]", ...]):
+class PortBank(Generic[T]):
     """The like-named ports of all members of a bank, in index order."""
 
-    __slots__ = ()
+    def __init__(self, ports: Iterable[Port[T]], *, interleaved: bool = False) -> None:
+        """The ports, paired bank by bank, or if `interleaved` channel by channel."""
+        self.ports = tuple(ports)
+        self.interleaved = interleaved
+
+    def __iter__(self) -> Iterator[Port[T]]:
+        return iter(self.ports)
+
+    def __len__(self) -> int:
+        return len(self.ports)
+
+
+def interleaved(ports: PortBank[T]) -> PortBank[T]:
+    """The same ports, their channels in another order: channel 0 of all members, then channel 1 of all."""
+    return PortBank(ports, interleaved=True)
+
+
+def _channels(side: Port[Any] | PortBank[Any]) -> tuple[tuple[Port[Any], int], ...]:
+    """The channels of one side of a connection, in the order in which they pair."""
+    ports = (side,) if isinstance(side, Port) else side.ports
+    channels = [(port, channel) for port in ports for channel in range(port.channels)]
+    if isinstance(side, PortBank) and side.interleaved:
+        channels.sort(key=lambda place: place[1])
+    return tuple(channels)
 
 
 @dataclass(slots=True)
@@ -432,14 +958,23 @@ class Bank(Generic[R]):
     def __getitem__(self, index: int) -> R:
         return self.members[index]
 
-    def port(self, name: str) -> PortBank:
-        """The port `name` of all members, for names that are only known at run time."""
-        ports = [member.__dict__.get(name) for member in self.members]
-        if not all(isinstance(port, _Port) for port in ports):
-            raise AssemblyError(f"The reactors of this bank have no port named '{name}'.")
-        return PortBank(ports)  # type: ignore[arg-type]  # checked in the line above
+    def each(self, port: Callable[[R], Port[T]]) -> PortBank[T]:
+        """That port of all members, seen by type checkers: `rollouts.each(lambda rollout: rollout.batch)`."""
+        return PortBank(port(member) for member in self.members)
 
-    def __getattr__(self, name: str) -> PortBank:
+    def port(self, name: str) -> PortBank[Any]:
+        """The port `name` of all members, for names that are only known at run time.
+
+        Raises:
+            AssemblyError: if they have no such port.
+        """
+        ports = [member.declared.elements.get(name) for member in self.members]
+        if not all(isinstance(port, Port) for port in ports):
+            known = [key for key, element in self.members[0].declared.elements.items() if isinstance(element, Port)]
+            raise AssemblyError(f"The reactors of this bank have no port named '{name}'. {did_you_mean(name, known)}")
+        return PortBank(cast("list[Port[Any]]", ports))
+
+    def __getattr__(self, name: str) -> PortBank[Any]:
         """The port `name` of all members."""
         if name.startswith("_"):
             raise AttributeError(name)
@@ -455,3 +990,12 @@ def bank(width: int, make: Callable[[int], R]) -> Bank[R]:
     if width < 1:
         raise AssemblyError(f"A bank has width {width}. Give at least 1.")
     return Bank([make(index) for index in range(width)])
+
+
+def replace_mode(state: State[Any], owner: Reactor) -> State[Any]:
+    """`state` with the mode that is `owner`'s own."""
+    if state.mode is None:
+        return state
+    bound = copy.copy(state)
+    bound.mode = cast("Mode", owner.declared.elements[state.mode.name])
+    return bound

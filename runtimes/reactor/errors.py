@@ -3,13 +3,32 @@
 ReactorError
  +-- AssemblyError       the program breaks a rule of the model; nothing has run
  |    +-- CausalityError      reactions wait for one another within a tag; the cycle is printed
+ +-- UndeclaredError     a reaction did what it did not declare, or something is used outside a running program
  +-- ReactionFailed      a reaction raised; names reactor, reaction and tag
+ +-- ReactionStuck       a reaction took longer than the watch time
  +-- WorkerDied          a worker process ended without being asked to
+ +-- TraceUnreadable     a file that should hold a trace does not; names line and rule
 """
 
 from __future__ import annotations
 
-__all__ = ["AssemblyError", "CausalityError", "ReactionFailed", "ReactorError", "WorkerDied"]
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "AssemblyError",
+    "CausalityError",
+    "ReactionFailed",
+    "ReactionStuck",
+    "ReactorError",
+    "TraceUnreadable",
+    "UndeclaredError",
+    "WorkerDied",
+    "did_you_mean",
+]
 
 
 class ReactorError(Exception):
@@ -24,6 +43,10 @@ class CausalityError(AssemblyError):
     """Reactions depend on one another within one tag."""
 
 
+class UndeclaredError(ReactorError):
+    """A reaction did something that it does not declare; the message says what to declare."""
+
+
 class ReactionFailed(ReactorError):  # noqa: N818 - what happened
     """A reaction raised an exception, here or in a worker process.
 
@@ -31,20 +54,36 @@ class ReactionFailed(ReactorError):  # noqa: N818 - what happened
     where it did not.
     """
 
-    def __init__(self, reactor: str, reaction: str, tag_number: int, summary: str, remote_traceback: str = "") -> None:
-        """Name the failure; `summary` is the exception's type and message."""
-        super().__init__(reactor, reaction, tag_number, summary, remote_traceback)
+    def __init__(self, reactor: str, reaction: str, tag: tuple[int, int], summary: str, remote_traceback: str = "") -> None:
+        """Name the failure; `tag` is (nanoseconds, microstep), `summary` the exception's type and message."""
+        super().__init__(reactor, reaction, tag, summary, remote_traceback)
         self.reactor = reactor
         self.reaction = reaction
-        self.tag_number = tag_number
+        self.tag = tag
         self.summary = summary
         self.remote_traceback = remote_traceback
 
     def __str__(self) -> str:
         """One line, and below it the traceback of the other process, if there was one."""
-        line = f"Reaction '{self.reactor}.{self.reaction}' failed at tag {self.tag_number}: {self.summary}"
+        where = f"{self.reactor}.{self.reaction}" if self.reactor else self.reaction
+        line = f"Reaction '{where}' failed at tag ({self.tag[0]} ns, {self.tag[1]}): {self.summary}"
         return f"{line}\n\nTraceback in the worker:\n{self.remote_traceback}" if self.remote_traceback else line
+
+
+class ReactionStuck(ReactorError):  # noqa: N818 - what happened
+    """A reaction had not returned when the watch time was over; the message names it."""
 
 
 class WorkerDied(ReactorError):  # noqa: N818 - what happened
     """A worker process ended without being asked to; the message says which, how and when."""
+
+
+class TraceUnreadable(ReactorError):  # noqa: N818 - what happened
+    """A file that should hold a trace cannot be read as one; the message names the line and the rule."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A sentence that suggests the nearest known name, or lists all."""
+    names = list(known)
+    near = get_close_matches(given, names, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(names) or 'none'}."

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from runtimes.reactor.worker import Partition, Worker
+from runtimes.reactor.conductor import Bell, Common, Conductor
+from runtimes.reactor.partition import Partition
+from runtimes.reactor.worker import Worker
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from runtimes.reactor.assembly import Assembly
+    from runtimes.reactor.observe import Notes
+    from runtimes.reactor.worker import Settings
 
 __all__ = ["InlineExecutor"]
 
@@ -19,16 +20,28 @@ __all__ = ["InlineExecutor"]
 class InlineExecutor:
     """Runs every reaction in the thread that calls `advance`."""
 
-    def __init__(self, assembly: Assembly) -> None:
+    def __init__(self, assembly: Assembly, *, fast: bool, kept_alive: bool, settings: Settings) -> None:
         """Bind the ports of `assembly`."""
         self._assembly = assembly
-        self._worker = Worker(Partition(assembly, 1, None), 0, None, {}, None, _nobody_to_look_for)
+        partition = Partition(assembly, 1, None)
+        common = Common(partition)
+        bell = Bell(threading.Semaphore(0))
+        gate = common.gate(threading.Lock(), bell) if assembly.physical else None
+        self._worker = Worker(partition, 0, gate=gate, settings=settings)
+        self.conductor = Conductor(
+            self._worker,
+            common,
+            board=None,
+            gate=gate,
+            bell=bell,
+            fast=fast,
+            kept_alive=kept_alive,
+            look_around=self._look_around,
+        )
 
-    def advance(self, tags: int) -> NDArray[np.int64]:
-        """Run `tags` tags; when each ended, on `perf_counter_ns`."""
-        ends_ns: list[int] = []
-        self._worker.run_until(self._worker.clock.tags_run + tags, ends_ns)
-        return np.array(ends_ns, np.int64)
+    def advance(self, tags: int) -> list[int]:
+        """Run up to `tags` tags; when each ended, on `perf_counter_ns`."""
+        return self.conductor.advance(tags)
 
     def ask(self, path: str, method: str) -> Any:
         """Call `method` of the reactor at `path`."""
@@ -36,11 +49,17 @@ class InlineExecutor:
 
     def stop(self) -> None:
         """Run the last tag."""
-        self._worker.run_last()
+        self.conductor.stop()
+
+    def notes(self) -> list[Notes]:
+        """What was noted of the run."""
+        return [self._worker.notes]
 
     def close(self) -> None:
-        """Nothing is left to end."""
+        """Let go of ports and threads."""
+        self._worker.let_go()
 
-
-def _nobody_to_look_for() -> None:
-    """There is no other worker that could have died."""
+    def _look_around(self) -> None:
+        """Raise what failed in a watchdog's thread."""
+        if self._worker.failure is not None:
+            raise self._worker.failure

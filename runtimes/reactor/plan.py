@@ -30,7 +30,8 @@ Placement = Mapping[str, int]
 class Cue:
     """One thing a worker does in a tag; exactly one of the three is set."""
 
-    row: ReactionRow | None = None
+    rank: int | None = None
+    """Run that reaction."""
     wait: tuple[int, int] | None = None
     """Wait until that worker has published so many steps of this tag."""
     publish: bool = False
@@ -39,7 +40,8 @@ class Cue:
 def place(assembly: Assembly, workers: int, chosen: Mapping[str, int] | None = None) -> dict[str, int]:
     """Which worker each reactor lives in: banks are spread in runs of members, the rest stays with the caller.
 
-    A reactor inside another lives with it. The caller's run is never the longest: it has the rest to do.
+    A reactor inside another lives with it; one with modes keeps all that it contains. The caller's run is
+    never the longest: it has the rest to do.
 
     Raises:
         AssemblyError: if `chosen` names an unknown reactor or worker.
@@ -49,27 +51,38 @@ def place(assembly: Assembly, workers: int, chosen: Mapping[str, int] | None = N
         if path not in assembly.reactors or not 0 <= worker < workers:
             raise AssemblyError(
                 f"Placement '{path}' on worker {worker} is not possible. There are {workers} workers from 0, and "
-                f"the reactors {', '.join(p for p in assembly.reactors if p)}."
+                f"the reactors {', '.join(p for p in assembly.reactors if p and p not in assembly.homes)}."
             )
+    modal = {row.reactor for row in assembly.modes}
     placement: dict[str, int] = {}
+    together: dict[str, str] = {}
     for path in assembly.reactors:
-        parent = path.rpartition(".")[0]
+        parent = assembly.homes.get(path, path.rpartition(".")[0])
         inherited = placement.get(parent, 0)
+        if parent in together:
+            together[path] = together[parent]
+        elif path in modal:
+            together[path] = path
         if path in chosen:
             placement[path] = chosen[path]
-        elif path in assembly.banks and inherited == 0:
+        elif path in assembly.banks and inherited == 0 and parent not in together:
             _, index, width = assembly.banks[path]
             # Members width*w//workers up to width*(w+1)//workers belong to worker w.
             placement[path] = ((index + 1) * workers - 1) // width
         else:
             placement[path] = inherited
+        if path in together and placement[path] != placement[together[path]]:
+            raise AssemblyError(
+                f"Placement '{path}' on worker {placement[path]} is not possible: it is part of '{together[path]}', "
+                f"which has modes and lives on worker {placement[together[path]]} with all that it contains."
+            )
     return placement
 
 
 def publish_points(assembly: Assembly, placement: Placement, workers: int) -> list[list[int]]:
     """For each worker the ranks after which it publishes, besides the end of the tag."""
     writers = _writers(assembly)
-    points: list[dict[int, int]] = [{} for _ in range(workers)]
+    points: list[dict[tuple[int | None, int], int]] = [{} for _ in range(workers)]
     last = [-1] * workers
     for rank, row in enumerate(assembly.reactions):
         here = placement[row.reactor]
@@ -77,10 +90,11 @@ def publish_points(assembly: Assembly, placement: Placement, workers: int) -> li
         for source in _direct_sources(assembly, writers, row):
             there = placement[assembly.reactions[source].reactor]
             if there != here:
-                level = assembly.reactions[source].level
-                points[there][level] = max(points[there].get(level, -1), source)
+                # Those of one level and deadline come before whatever depends on any of them: one point does for all.
+                key = (assembly.reactions[source].deadline_ns, assembly.reactions[source].level)
+                points[there][key] = max(points[there].get(key, -1), source)
     # What its last reaction has done, the end of the tag says.
-    return [sorted(set(by_level.values()) - {last[worker]}) for worker, by_level in enumerate(points)]
+    return [sorted(set(by_key.values()) - {last[worker]}) for worker, by_key in enumerate(points)]
 
 
 def script(assembly: Assembly, placement: Placement, points: Sequence[Sequence[int]], worker: int) -> list[Cue]:
@@ -101,7 +115,7 @@ def script(assembly: Assembly, placement: Placement, points: Sequence[Sequence[i
             if seen.get(there, 0) < steps:
                 seen[there] = steps
                 cues.append(Cue(wait=(there, steps)))
-        cues.append(Cue(row=row))
+        cues.append(Cue(rank=rank))
         if rank in points[worker]:
             cues.append(Cue(publish=True))
     return cues
@@ -111,7 +125,7 @@ def _writers(assembly: Assembly) -> dict[int, list[int]]:
     """For each lane the ranks of the reactions that may write it."""
     by_port = defaultdict(list)
     for rank, row in enumerate(assembly.reactions):
-        for port in row.declared.effects:
+        for port in row.writes:
             by_port[port].append(rank)
     return {lane.index: by_port[lane.port] for lane in assembly.lanes}
 

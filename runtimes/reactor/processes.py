@@ -15,16 +15,18 @@ import signal
 import threading
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from runtimes.reactor.assembly import Assembly, assemble
 from runtimes.reactor.board import BoardHandle, native_available
+from runtimes.reactor.conductor import Bell, Common, Conductor, obey
 from runtimes.reactor.errors import ReactionFailed, ReactorError, WorkerDied
 from runtimes.reactor.memory import Segment
-from runtimes.reactor.worker import Aborted, Partition, Worker
+from runtimes.reactor.partition import Partition
+from runtimes.reactor.post import SharedPost
+from runtimes.reactor.worker import Aborted, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,16 +34,17 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
-    from numpy.typing import NDArray
-
+    from runtimes.reactor.board import Board
     from runtimes.reactor.declaration import Reactor
+    from runtimes.reactor.events import Gate
+    from runtimes.reactor.observe import Notes
+    from runtimes.reactor.post import Post
+    from runtimes.reactor.worker import Settings
 
 __all__ = ["ProcessesExecutor", "StartMethod", "fork_is_safe", "processors"]
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
-_STOP: Final = -1
-"""In place of a limit: run the last tag, and end."""
 _GRACE_S: Final = 1.0
 """How long a worker may take to end by itself before it is told to."""
 _REPLY_SLICE_S: Final = 0.05
@@ -71,6 +74,9 @@ class ProcessesExecutor:
         placement: Mapping[str, int] | None,
         start_method: StartMethod | None,
         native: bool | None,
+        fast: bool,
+        kept_alive: bool,
+        settings: Settings,
     ) -> None:
         """Start the workers.
 
@@ -81,56 +87,66 @@ class ProcessesExecutor:
         self._partition = Partition(assembly, workers, placement)
         self.start_method = _start_method(start_method, factory)
         context = multiprocessing.get_context(self.start_method)
-        self._go = workers
-        self._board_handle = BoardHandle(
-            workers + 1,
+        board = BoardHandle(
+            2 * workers,
             workers,
             context,
             spin=workers <= processors(),
             native=native_available() if native is None else native,
         )
-        self._shared = Segment(self._partition.shared_nbytes)
-        self._mail = {w: [Segment(0) for _ in range(self._partition.turns)] for w in self._partition.mailers}
-        self._limit = self._shared.memory[:8].cast("q")
+        self._ties = _Ties(
+            board=board,
+            shared=Segment(self._partition.shared_nbytes),
+            mail={worker: Segment(0) for worker in self._partition.mailers},
+            lock=context.Lock() if assembly.physical else None,
+            bell=context.Semaphore(0) if assembly.physical else None,
+        )
         self._open = True
-        self._stopping = False
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         source = assembly if self.start_method == "fork" else factory
         try:
             for number in range(1, workers):
-                self._start(context, source, placement, number)
-            self._board = self._board_handle.open(0)
-            self._worker = Worker(self._partition, 0, self._shared, self._mail, self._board, self._look_around)
+                self._start(context, source, placement, number, fast=fast, settings=settings)
+            self._board = board.open(0)
+            common, bell, gate = self._ties.opened(self._partition)
+            self._worker = _worker(self._partition, 0, self._ties, self._board, self._look_around, gate, settings)
+            self.conductor = Conductor(
+                self._worker,
+                common,
+                board=self._board,
+                gate=gate,
+                bell=bell,
+                fast=fast,
+                kept_alive=kept_alive,
+                look_around=self._look_around,
+            )
         except BaseException:
             self._end_processes()
             raise
 
-    def advance(self, tags: int) -> NDArray[np.int64]:
-        """Run `tags` tags on all workers; when each was over for all, on `perf_counter_ns`."""
-        ends_ns: list[int] = []
-        limit = self._worker.clock.tags_run + tags
-        self._limit[0] = limit
-        self._board.publish(self._go)
-        self._or_failure(lambda: self._worker.run_until(limit, ends_ns))
-        return np.array(ends_ns, np.int64)
+    def advance(self, tags: int) -> list[int]:
+        """Run up to `tags` tags on all workers; when each was over for all, on `perf_counter_ns`."""
+        return cast("list[int]", self._or_failure(lambda: self.conductor.advance(tags)))
 
     def ask(self, path: str, method: str) -> Any:
         """Call `method` of the reactor at `path`, in the worker where it lives; what it gives is copied."""
         worker = self._partition.placement[path]
         if worker == 0:
             return getattr(self._assembly.reactors[path], method)()
-        answer = self._or_failure(lambda: self._question(self._pipes[worker - 1], path, method))
+        answer = self._or_failure(lambda: self._question(worker, (path, method)))
         if isinstance(answer, ReactorError):
             raise answer
         return answer
 
+    def notes(self) -> list[Notes]:
+        """What all workers have noted of the run."""
+        asked = [self._or_failure(lambda: self._question(w, None)) for w in range(1, self._partition.workers)]  # noqa: B023 - called at once
+        return [self._worker.notes, *asked]
+
     def stop(self) -> None:
         """Run the last tag on all workers."""
-        self._stopping = True
-        self._limit[0] = _STOP
-        self._board.publish(self._go)
-        self._or_failure(self._worker.run_last)
+        self._or_failure(self.conductor.stop)
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
@@ -138,7 +154,16 @@ class ProcessesExecutor:
             self._open = False
             self._end_processes()
 
-    def _start(self, context: BaseContext, source: Any, placement: Mapping[str, int] | None, number: int) -> None:
+    def _start(  # noqa: PLR0913 - what a worker is told
+        self,
+        context: BaseContext,
+        source: Any,
+        placement: Mapping[str, int] | None,
+        number: int,
+        *,
+        fast: bool,
+        settings: Settings,
+    ) -> None:
         """Start worker `number`."""
         here, there = context.Pipe()
         process = context.Process(  # type: ignore[attr-defined]  # every context has it; the base class does not say so
@@ -149,26 +174,28 @@ class ProcessesExecutor:
                 self._partition.workers,
                 placement,
                 number,
-                self._shared,
-                self._mail,
-                self._board_handle,
+                self._ties,
                 there,
                 os.getpid(),
                 # A forked worker must not hold the caller's ends, or it would not notice when the caller is gone.
                 [*self._pipes, here] if self.start_method == "fork" else [],
+                fast,
+                settings,
             ),
             daemon=True,
         )
-        process.start()
-        there.close()
+        # Known before it runs, so that an interrupt in between leaves no worker behind.
         self._pipes.append(here)
         self._processes.append(process)
+        process.start()
+        there.close()
 
-    def _question(self, pipe: Connection, path: str, method: str) -> Any:
-        """What the worker behind `pipe` answers when asked for `method` of the reactor at `path`."""
+    def _question(self, worker: int, question: tuple[str, str] | None) -> Any:
+        """What a worker answers when asked for a method of the reactor at a path, or (None) for its notes."""
+        pipe = self._pipes[worker - 1]
         try:
-            pipe.send((path, method))
-            self._board.publish(self._go)
+            pipe.send(question)
+            self.conductor.ask(worker)
             while not pipe.poll(_REPLY_SLICE_S):
                 self._look_around(awaiting=pipe)
             return pipe.recv()
@@ -196,15 +223,17 @@ class ProcessesExecutor:
             try:
                 if pipe.poll():
                     # Between orders, a worker says nothing but why it failed.
-                    raise pipe.recv()
+                    error = pipe.recv()
+                    raise SystemExit(error.code) if isinstance(error, ExitAsked) else error
             except (EOFError, OSError):
                 gone.append(number)
+        if hasattr(self, "_worker") and self._worker.failure is not None:
+            raise self._worker.failure
         for number, process in enumerate(self._processes, start=1):
             if number in gone:
                 process.join(_GRACE_S)
-            # One that ends in good order when the program stops or was given up is not why it did.
-            expected = self._stopping or self._board.aborted()
-            if process.exitcode is not None and (process.exitcode or not expected):
+            # One that ends in good order when the program was given up is not why it was.
+            if process.exitcode is not None and (process.exitcode or not self._board.aborted()):
                 raise WorkerDied(self._death_of(number, process))
 
     def _death_of(self, number: int, process: BaseProcess) -> str:
@@ -214,26 +243,25 @@ class ProcessesExecutor:
         living = [path for path, worker in self._partition.placement.items() if worker == number]
         home = f"home of {living[0]}{f' to {living[-1]}' if living[1:] else ''}" if living else "home of nobody"
         return (
-            f"Worker {number} (process {process.pid}, {home}) {how} at tag {self._worker.clock.tags_run}. "
+            f"Worker {number} (process {process.pid}, {home}) {how} at tag {self._worker.clock.tag}. "
             "The program cannot go on without it."
         )
 
     def _end_processes(self) -> None:
         """Let the workers end; then tell them to; then make them."""
-        if hasattr(self, "_board"):
-            self._board.abort()
-        else:
-            self._board_handle.open(0).abort()
+        board = self._board if hasattr(self, "_board") else self._ties.board.open(0)
+        board.abort()
+        started = [process for process in self._processes if process.pid is not None]
         try:
             for how in ("", "terminate", "kill"):
                 if how:
-                    for process in self._processes:
+                    for process in started:
                         if process.exitcode is None:
                             getattr(process, how)()
                 deadline_s = time.monotonic() + _GRACE_S
-                for process in self._processes:
+                for process in started:
                     process.join(max(0.0, deadline_s - time.monotonic()))
-            for process in self._processes:
+            for process in started:
                 process.join()
                 process.close()
         finally:
@@ -246,11 +274,8 @@ class ProcessesExecutor:
         self._processes, self._pipes = [], []
         if hasattr(self, "_worker"):
             self._worker.let_go()
-            del self._worker, self._board
-        self._limit.release()
-        self._board_handle.close()
-        for segment in (self._shared, *(m for mail in self._mail.values() for m in mail)):
-            segment.close()
+            del self._worker, self._board, self.conductor
+        self._ties.close()
 
 
 def _start_method(chosen: StartMethod | None, factory: Callable[[], Reactor] | None) -> StartMethod:
@@ -271,12 +296,12 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
     workers: int,
     placement: Mapping[str, int] | None,
     number: int,
-    shared: Segment,
-    mail: Mapping[int, list[Segment]],
-    board_handle: BoardHandle,
+    ties: _Ties,
     pipe: Connection,
     caller: int,
     ends_of_caller: list[Connection],
+    fast: bool,  # noqa: FBT001 - a process gets its arguments by position
+    settings: Settings,
 ) -> None:
     """Run worker `number` until the program ends, or the caller is gone."""
     for end in ends_of_caller:
@@ -284,9 +309,9 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
     # Ctrl-C goes to the whole group; the caller decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
-    board = board_handle.open(number)
-
+    board = ties.board.open(number)
     forked_by_server = os.getppid() != caller
+    workers_here: list[Worker] = []
 
     def look_around() -> None:
         # The fork server lives as long as its workers do, so it cannot tell; forked siblings hold one another's
@@ -294,43 +319,106 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
         server = multiprocessing.parent_process() if forked_by_server else None
         if not server.is_alive() if server is not None else os.getppid() != caller:
             os._exit(1)
+        if workers_here and workers_here[0].failure is not None:
+            raise workers_here[0].failure
 
     try:
-        assembly = source if isinstance(source, Assembly) else assemble(source())
-        worker = Worker(Partition(assembly, workers, placement), number, shared, mail, board, look_around)
-        _obey(worker, assembly, shared.memory[:8].cast("q"), pipe)
+        assembly = source if isinstance(source, Assembly) else assemble(source(), fast=fast)
+        partition = Partition(assembly, workers, placement)
+        common, _, gate = ties.opened(partition)
+        worker = _worker(partition, number, ties, board, look_around, gate, settings)
+        workers_here.append(worker)
+        obey(worker, common, lambda: _answer(pipe, assembly, worker))
     except Aborted:
         pass
+    except SystemExit as leaving:
+        _report(pipe, ExitAsked(leaving.code))
+        board.abort()
     except ReactorError as error:
         _report(pipe, error)
         board.abort()
     except BaseException as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
         text = traceback.format_exc()
-        _report(pipe, ReactionFailed("the runtime", f"worker {number}", 0, f"{type(error).__name__}: {error}", text))
+        _report(pipe, ReactionFailed("the runtime", f"worker {number}", (0, 0), f"{type(error).__name__}: {error}", text))
         board.abort()
     pipe.close()
 
 
-def _obey(worker: Worker, assembly: Assembly, limit: memoryview, pipe: Connection) -> None:
-    """Run up to every limit that the caller sets, and answer what it asks."""
-    orders = 0
-    while True:
-        orders += 1
-        worker.wait(worker.partition.workers, orders)
-        while pipe.poll():
-            pipe.send(_answer(assembly, *pipe.recv()))
-        if limit[0] == _STOP:
-            worker.run_last()
-            return
-        worker.run_until(limit[0])
+class ExitAsked(ReactorError):  # noqa: N818 - what happened
+    """A reaction of a worker raised SystemExit."""
+
+    def __init__(self, code: Any) -> None:
+        """Carry the program's exit status."""
+        super().__init__(code)
+        self.code = code
 
 
-def _answer(assembly: Assembly, path: str, method: str) -> Any:
-    """What `method` of the reactor at `path` gives, or the error to raise where it was asked for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ties:
+    """What the processes of a program share; it travels to each."""
+
+    board: BoardHandle
+    shared: Segment
+    mail: Mapping[int, Segment]
+    lock: Any
+    bell: Any
+
+    def opened(self, partition: Partition) -> tuple[Common, Bell | None, Gate | None]:
+        """The shared words as one process sees them, and the way in for events from outside, if there is one."""
+        memory = self.shared.memory
+        common = Common(partition, lambda offset, count: memory[offset : offset + 8 * count].cast("q"))
+        if self.bell is None:
+            return common, None, None
+        bell = Bell(self.bell)
+        return common, bell, common.gate(self.lock, bell)
+
+    def close(self) -> None:
+        """Let go of all of it."""
+        self.board.close()
+        for segment in (self.shared, *self.mail.values()):
+            segment.close()
+
+
+def _worker(  # noqa: PLR0913, PLR0917 - as many as a worker shares
+    partition: Partition,
+    number: int,
+    ties: _Ties,
+    board: Board,
+    look_around: Callable[[], None],
+    gate: Gate | None,
+    settings: Settings,
+) -> Worker:
+    """Worker `number` in this process."""
+    memory = ties.shared.memory
+    posts: dict[int, Post] = {}
+    for worker, segment in ties.mail.items():
+        offset = partition.table_offsets[worker]
+        table = memory[offset : offset + 8 * partition.table_words(worker)].cast("q")
+        posts[worker] = SharedPost(table, segment, len(partition.groups))
+    return Worker(
+        partition,
+        number,
+        shared=ties.shared,
+        posts=posts,
+        board=board,
+        look_around=look_around,
+        gate=gate,
+        settings=settings,
+    )
+
+
+def _answer(pipe: Connection, assembly: Assembly, worker: Worker) -> None:
+    """Answer what the caller asks: what a method of a reactor gives, or the error to raise where it was asked for."""
+    question = pipe.recv()
+    if question is None:
+        pipe.send(worker.notes)
+        return
+    path, method = question
     try:
-        return getattr(assembly.reactors[path], method)()
+        answer = getattr(assembly.reactors[path], method)()
     except Exception as error:  # noqa: BLE001 - it is the caller's to handle
-        return ReactorError(f"'{method}' of reactor '{path}' failed: {type(error).__name__}: {error}")
+        answer = ReactorError(f"'{method}' of reactor '{path}' failed: {type(error).__name__}: {error}")
+    pipe.send(answer)
 
 
 def _report(pipe: Connection, error: ReactorError) -> None:

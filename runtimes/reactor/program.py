@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_args
+
+import numpy as np
 
 from runtimes.reactor.assembly import assemble
-from runtimes.reactor.declaration import Reactor
-from runtimes.reactor.errors import AssemblyError, ReactorError
+from runtimes.reactor.declaration import Reactor, Tag
+from runtimes.reactor.errors import AssemblyError, ReactorError, did_you_mean
 from runtimes.reactor.inline import InlineExecutor
 from runtimes.reactor.processes import ProcessesExecutor, StartMethod, processors
+from runtimes.reactor.threads import ThreadsExecutor
+from runtimes.reactor.timeline import Timeline
+from runtimes.reactor.trace import Trace
+from runtimes.reactor.worker import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
+
+    from runtimes.reactor.conductor import Conductor
+    from runtimes.reactor.observe import Notes
+    from runtimes.reactor.partition import Partition
 
 __all__ = ["ExecutorName", "Program"]
 
-ExecutorName = Literal["inline", "processes"]
+ExecutorName = Literal["inline", "threads", "processes"]
+
+_TAGS_AT_ONCE: Final = 4096
+"""A run to the end goes in stretches of so many tags: what is noted of each tag is let go in between."""
 
 
 class Executor(Protocol):
     """What runs a program; all executors behave alike."""
 
-    def advance(self, tags: int) -> NDArray[np.int64]:
-        """Run `tags` tags; when each ended, on `perf_counter_ns`."""
+    conductor: Conductor
+
+    def advance(self, tags: int) -> list[int]:
+        """Run up to `tags` tags; when each ended, on `perf_counter_ns`."""
         ...
 
     def ask(self, path: str, method: str) -> Any:
@@ -37,13 +51,17 @@ class Executor(Protocol):
         """Run the last tag."""
         ...
 
+    def notes(self) -> list[Notes]:
+        """What each worker has noted."""
+        ...
+
     def close(self) -> None:
         """End whatever was started."""
         ...
 
 
 class Program:
-    """A program: assembled when made, started by `start` (or `with`), advanced in fast mode.
+    """A program: assembled when made, started by `start` (or `with`), run to its end or tag by tag.
 
     The same program gives the same values with every executor and any number of workers.
     """
@@ -57,58 +75,97 @@ class Program:
         placement: Mapping[str, int] | None = None,
         start_method: StartMethod | None = None,
         native: bool | None = None,
+        fast: bool = False,
+        keepalive: bool | None = None,
+        recording: bool = False,
+        timeline: bool = False,
+        replay: Trace | None = None,
     ) -> None:
         """Assemble the program.
 
         Args:
             main: The main reactor, or a function that makes it (picklable, where workers are spawned).
-            executor: `inline` (the calling thread) or `processes`.
-            workers: How many processes, the calling one counted; by default one for each processor.
+            executor: `inline` (the calling thread), `threads` or `processes`.
+            workers: How many threads or processes, the calling one counted; by default one for each processor.
             placement: Reactor path to worker, for reactors that are to live in a certain one.
             start_method: How workers are started; by default `fork` where that is safe, else `spawn`.
             native: Whether to wait with the native part; by default if it was built.
+            fast: Do not wait for physical time.
+            keepalive: Whether an empty queue waits for events from outside; by default if there are physical
+                actions.
+            recording: Keep a trace of what happens.
+            timeline: Keep when what ran.
+            replay: Take what comes from outside from this trace; implies `fast`.
 
         Raises:
             AssemblyError: if the program breaks a rule of the model, or `workers` is below 1.
         """
-        if executor not in {"inline", "processes"}:
-            raise AssemblyError(f"Unknown executor '{executor}'. Known: inline, processes.")
+        if executor not in get_args(ExecutorName):
+            raise AssemblyError(f"Unknown executor '{executor}'. {did_you_mean(executor, get_args(ExecutorName))}")
         if workers is not None and workers < 1:
-            raise AssemblyError(f"A program has workers={workers}. Give at least 1; the calling process counts.")
+            raise AssemblyError(f"A program has workers={workers}. Give at least 1; the caller counts.")
         self._factory = None if isinstance(main, Reactor) else main
-        self.assembly = assemble(main if isinstance(main, Reactor) else main())
+        self._fast = fast or replay is not None
+        self.assembly = assemble(main if isinstance(main, Reactor) else main(), fast=self._fast)
         self._executor_name = executor
         self._workers = workers if workers is not None else processors()
         self._placement = placement
         self._start_method: StartMethod | None = start_method
         self._native = native
+        self._kept_alive = (self.assembly.kept_alive if keepalive is None else keepalive) and replay is None
+        self._settings = Settings(recording=recording, timeline=timeline, replay=replay)
         self._executor: Executor | None = None
-        self._tags_run = 0
+        self._notes: list[Notes] = []
+        self._partition: Partition | None = None
         self._closed = False
 
     @property
     def workers(self) -> int:
-        """How many processes run the program, the calling one counted."""
+        """How many threads or processes run the program, the calling one counted."""
         return 1 if self._executor_name == "inline" else self._workers
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last tag has run."""
+        return self._closed or (self._executor is not None and self._executor.conductor.ended)
 
     def start(self) -> None:
         """Start the workers; no tag has run yet."""
         if self._executor is not None:
             raise ReactorError("The program has been started already. A program runs once; make another.")
+        self._executor = self._make_executor()
+
+    def _make_executor(self) -> Executor:
+        """The executor asked for, its workers waiting."""
         if self.workers == 1:
-            self._executor = InlineExecutor(self.assembly)
-        else:
-            self._executor = ProcessesExecutor(
+            return InlineExecutor(
+                self.assembly, fast=self._fast, kept_alive=self._kept_alive, settings=self._settings
+            )
+        if self._executor_name == "threads":
+            return ThreadsExecutor(
                 self.assembly,
-                self._factory,
                 self._workers,
                 placement=self._placement,
-                start_method=self._start_method,
                 native=self._native,
+                fast=self._fast,
+                kept_alive=self._kept_alive,
+                spin=self._workers <= processors(),
+                settings=self._settings,
             )
+        return ProcessesExecutor(
+            self.assembly,
+            self._factory,
+            self._workers,
+            placement=self._placement,
+            start_method=self._start_method,
+            native=self._native,
+            fast=self._fast,
+            kept_alive=self._kept_alive,
+            settings=self._settings,
+        )
 
     def advance(self, tags: int) -> NDArray[np.int64]:
-        """Run `tags` more tags and stop at the boundary, the workers asleep.
+        """Run `tags` more tags and stop at the boundary, the workers asleep; fewer if the program ends.
 
         Returns when each tag was over on all workers: shape `(tags,)`, nanoseconds on `perf_counter_ns`.
 
@@ -116,41 +173,106 @@ class Program:
             ReactionFailed: if a reaction raised.
             WorkerDied: if a worker process ended.
         """
-        left = tags if self.assembly.period_ns else min(tags, 1 - self._tags_run)
-        ends_ns = self._running().advance(max(left, 0))
-        self._tags_run += len(ends_ns)
-        return ends_ns
+        return np.array(self._running().advance(tags), np.int64)
 
     def ask(self, path: str, method: str) -> Any:
-        """Call `method` (no arguments) of the reactor at `path`, where it lives, between tags."""
+        """Call `method` (no arguments) of the reactor at `path`, where it lives, between tags.
+
+        Raises:
+            ReactorError: for an unknown reactor, or if the method raises.
+        """
         if path not in self.assembly.reactors:
-            raise ReactorError(f"Unknown reactor '{path}'. Known: {', '.join(self.assembly.reactors)}.")
-        return self._running().ask(path, method)
+            raise ReactorError(f"Unknown reactor '{path}'. {did_you_mean(path, self.assembly.reactors)}")
+        try:
+            return self._running().ask(path, method)
+        except ReactorError:
+            raise
+        except Exception as error:
+            raise ReactorError(f"'{method}' of reactor '{path}' failed: {type(error).__name__}: {error}") from error
 
     def stop(self) -> None:
-        """Run the last tag (shutdown reactions; none if nothing has started up), and end the workers."""
+        """Run the last tag, a microstep after the one before (none if nothing has started up), and end the workers."""
         executor = self._running()
-        if self._tags_run:
+        if executor.conductor.worker.turn:
             executor.stop()
+        self._keep_notes()
         self.close()
 
-    def run(self, timeout_ns: int) -> None:
-        """Start, run all tags from time 0 to `timeout_ns`, that one included, and stop.
+    def run(self, timeout_ns: int | None = None) -> None:
+        """Start, run to the end, that is at most to time `timeout_ns`, that one included, and end the workers.
 
         Raises:
             ReactorError: for a negative timeout.
         """
-        if timeout_ns < 0:
+        if timeout_ns is not None and timeout_ns < 0:
             raise ReactorError(f"A program has a timeout of {timeout_ns} ns. Give 0 or more.")
         with self:
-            self.advance(1 + (timeout_ns // self.assembly.period_ns if self.assembly.period_ns else 0))
-            self.stop()
+            executor = self._running()
+            if timeout_ns is not None:
+                executor.conductor.stop_at = (timeout_ns, 0)
+            while not executor.conductor.ended:
+                executor.advance(_TAGS_AT_ONCE)
+            self._keep_notes()
+
+    def trace(self) -> Trace:
+        """What happened, after a run with `recording=True`.
+
+        Raises:
+            ReactorError: without a recording, or before the end.
+        """
+        if not self._settings.recording or not self._notes:
+            raise ReactorError("There is no trace. Make the program with recording=True, and run it to its end.")
+        steps = sorted((step for notes in self._notes for step in notes.steps), key=lambda step: step[:2])
+        physical = sorted(
+            (event for notes in self._notes for event in notes.physical),
+            key=lambda event: (event.time_ns, event.microstep, event.action),
+        )
+        expiries = sorted(
+            (expiry for notes in self._notes for expiry in notes.expiries),
+            key=lambda expiry: (expiry.time_ns, expiry.microstep, expiry.watchdog),
+        )
+        return Trace(tuple(step for _, _, step in steps), tuple(physical), tuple(expiries))
+
+    def timeline(self) -> Timeline:
+        """When what ran, after a run with `timeline=True`.
+
+        Raises:
+            ReactorError: without one, or before the end.
+        """
+        if not self._settings.timeline or not self._notes:
+            raise ReactorError("There is no timeline. Make the program with timeline=True, and run it to its end.")
+        rows = self.assembly.reactions
+        period_ns = self.assembly.period_ns
+        partition = self._partition
+        assert partition is not None
+        last = max((span[1] for notes in self._notes for span in notes.spans), default=-1)
+        noted = self._notes[0].tags
+        return Timeline(
+            spans={worker: notes.spans for worker, notes in enumerate(self._notes)},
+            reactions=[row.path for row in rows],
+            home=[partition.placement[row.reactor] for row in rows],
+            tags=[noted.get(number, Tag(number * period_ns, 0)) for number in range(last + 1)],
+            predecessors=self.assembly.before,
+        )
+
+    def diagram(self, *, by_level: bool = False) -> Diagram:
+        """A drawing of the program: nested reactors, or its reactions by level."""
+        from runtimes.reactor.diagram import Diagram
+
+        return Diagram(self.assembly, by_level=by_level)
 
     def close(self) -> None:
         """End the workers, whatever they are doing. May be called twice."""
-        if self._executor is not None:
+        if self._executor is not None and not self._closed:
             self._closed = True
             self._executor.close()
+
+    def _keep_notes(self) -> None:
+        """Fetch what the workers have noted, while they are there."""
+        if self._settings.recording or self._settings.timeline:
+            executor = self._running()
+            self._notes = executor.notes()
+            self._partition = executor.conductor.worker.partition
 
     def __enter__(self) -> Self:
         self.start()
@@ -167,3 +289,4 @@ class Program:
         if self._closed:
             raise ReactorError("The program has ended. A program runs once; make another.")
         return self._executor
+

@@ -28,6 +28,7 @@ littering = plugin_kit:LITTERING
 refusing = plugin_kit:REFUSING
 needy = plugin_kit:NEEDY
 pausing = plugin_kit:PAUSING
+traced = plugin_kit:TRACED
 broken = plugin_kit_that_is_not_there:RUNTIME
 misnamed = plugin_kit:PLAIN
 no_runtime = plugin_kit:COUNTING

@@ -67,7 +67,8 @@ def test_list_shows_parameters_with_defaults_and_whether_dependencies_are_there(
     assert [need["module"] for need in runtimes["reactor"]["optional"]] == ["runtimes.reactor._native"]
     assert {"sequential", "reactor", "ray", "ray-packed"} <= runtimes.keys()
     assert {"simulation", "broadcast_gather"} <= workloads.keys()
-    assert "quick" in [suite["name"] for suite in listed["suites"]]
+    assert {"quick", "simulation"} <= {suite["name"] for suite in listed["suites"]}
+    assert [name for name, entry in runtimes.items() if entry.get("is_bound")] == ["ceiling"]
 
 
 def test_a_plugin_that_cannot_be_imported_is_listed_with_the_reason(reactorbench):
@@ -87,6 +88,8 @@ def test_list_for_people_says_the_same(reactorbench):
     assert "needs a_module_that_is_not_there, which is not installed" in done.stdout
     assert "workers=2: a_module.that_is_not_there, not installed" in done.stdout
     assert "broken: cannot be used: " in done.stdout
+    assert "ceiling (bound): " in done.stdout
+    assert "sequential: " in done.stdout
 
 
 def test_plan_shows_the_order_and_says_that_the_time_is_an_estimate(reactorbench):

@@ -86,6 +86,15 @@ def test_an_invalid_result_is_named_and_has_no_speedup(tmp_path):
     assert "102 invalid" in words(tmp_path / "throughput.svg")
 
 
+def test_a_bound_is_marked_and_wins_nothing(tmp_path):
+    records = [record(name, rate) for name, rate in (("sequential", 1000), ("reactor", 1700))]
+    write_figures(summarise([*records, record("ceiling", 1900, is_bound=True, digest=None)]), tmp_path, "")
+    throughput = words(tmp_path / "throughput.svg")
+    assert "ceiling (bound)" in throughput
+    assert any(text.startswith("reactor is fastest on CartPole-v1 x 15") for text in throughput)
+    assert not any("ceiling" in text for text in words(tmp_path / "speedups.svg"))
+
+
 def test_without_a_comparison_there_is_no_figure_of_speedups(tmp_path):
     written = write_figures(summarise([record("reactor", 100)]), tmp_path, "")
     assert {file.stem for file in written} == {"throughput"}

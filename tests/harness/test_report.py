@@ -110,6 +110,57 @@ def test_the_table_shows_absolute_values_beside_ratios():
     assert line.split() == ["reactor", "1.82k", "180x", "180x", "1.80x", "250", "ms", "123", "MB"]
 
 
+def with_bound(number=3):
+    bounds = [record("ceiling", 2000 * (1 + b / 100), b, is_bound=True, digest=None) for b in range(number)]
+    return summarise([*pairs(number), *bounds])
+
+
+def test_a_bound_is_marked_in_every_table(folder):
+    report = write_report(folder([*pairs(1), record("ceiling", 2000, is_bound=True, digest=None)]), figures=False)
+    lines = shown(report.rows).splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("ceiling ") and "2.00k" in line]
+    assert lines[at + 1].split() == ["bound"]
+    assert "| ceiling (bound) |" in (report.folder / "table.md").read_text()
+    with (report.folder / "summary.csv").open(newline="") as file:
+        assert [(line["runtime"], line["bound"]) for line in csv.DictReader(file)][2:] == [
+            ("reactor", "False"),
+            ("ceiling", "True"),
+        ]
+    assert [row["bound"] for row in report.to_json()["rows"]] == [False, False, False, True]
+
+
+def test_efficiency_stands_beside_the_ratios_of_a_page_with_a_bound():
+    (line,) = [line for line in shown(with_bound()).splitlines() if line.startswith("reactor")]
+    assert line.split() == ["reactor", "1.82k", "180x", "180x", "1.80x", "0.900", "250", "ms", "123", "MB"]
+    assert "ceiling is a bound, not a competitor" in shown(with_bound())
+    assert "efficiency" not in shown(summarise(pairs(3))).lower()
+    assert "bound" not in markdown_table(summarise(pairs(3)))
+
+
+def test_a_cell_without_a_bound_beside_one_with_has_a_dash():
+    other = {"parameters": {"env_id": "CartPole-v1", "envs": 15, "actions": "driver"}}
+    text = markdown_table([*with_bound(), *summarise([record("sequential", 1000, **other)])])
+    lines = [line for line in text.splitlines() if line.startswith("| sequential")]
+    headings = [line for line in text.splitlines() if line.startswith("| runtime")]
+    assert [line.split("|")[6].strip() for line in headings] == ["efficiency"] * 2
+    assert [line.split("|")[6].strip() for line in lines] == ["0.500 (0.500-0.500)", "-"]
+
+
+@pytest.mark.parametrize(("rates", "noted"), [((1790, 1900), False), ((1900, 1900), True)])
+def test_what_was_faster_than_the_bound_in_every_pair_is_noted(rates, noted):
+    bounds = [record("ceiling", 1800, b, is_bound=True, digest=None) for b in range(2)]
+    rows = summarise([*bounds, *(record("reactor", rate, b) for b, rate in enumerate(rates))])
+    assert ("reactor was faster than the bound" in markdown_table(rows)) is noted
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_with_a_bound_keeps_within_its_width_and_cuts_nothing(width):
+    text = shown(with_bound(), width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert "\u2026" not in text
+    assert "memory" in text
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_table_keeps_within_its_width_and_cuts_nothing(width):
     rates = {"sequential": 91234, "ray": 985.4, "ray-compiled": 15987.6, "reactor": 170123}

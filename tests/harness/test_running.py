@@ -82,6 +82,32 @@ def test_runtimes_that_compute_the_same_have_the_same_digest_and_seeds_alone_do_
     assert plain.digest is not None
 
 
+def test_a_bound_is_measured_without_a_digest_and_the_run_is_sound(reactorbench, tmp_path):
+    done = reactorbench(
+        *("run", "--workload", "counting", "--runtime", "sequential", "--runtime", "ceiling", *QUICK, "--out", "mine")
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    sequential, bound = records_in(tmp_path / "mine")
+    assert (sequential.is_bound, bound.is_bound) == (False, True)
+    assert sequential.digest is not None
+    assert bound.digest is None
+    assert bound.resets == sequential.resets == 3 * 4
+    summary = (tmp_path / "mine" / "summary.csv").read_text(encoding="utf-8").splitlines()
+    assert summary[0].endswith(",efficiency")
+    assert [line.split(",")[-4] for line in summary[1:]] == ["False", "True"]
+    assert float(summary[1].split(",")[-1]) > 0
+    assert float(summary[2].split(",")[-1]) == 1
+
+
+def test_a_bound_that_failed_is_still_marked_as_one(reactorbench, tmp_path):
+    done = reactorbench("run", "--workload", "failing_task", "--runtime", "ceiling", *QUICK, "--out", "mine")
+
+    (bound,) = records_in(tmp_path / "mine")
+    assert (done.returncode, bound.outcome, bound.is_bound) == (3, "failed", True)
+    assert bound.reason.startswith("RuntimeFailure: Task 'counter[")
+
+
 def test_without_a_folder_the_results_go_below_results_runs(reactorbench, tmp_path):
     reactorbench("run", "--workload", "counting", "--runtime", "plain", *QUICK)
 

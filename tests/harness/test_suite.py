@@ -146,6 +146,26 @@ def test_the_quick_suite_has_its_cells_on_all_four_runtimes():
     assert all([r.name for r in c.runtimes] == ["sequential", "reactor", "ray", "ray-packed"] for c in plan.cells)
 
 
+def test_the_simulation_suite_has_a_ceiling_wherever_environments_act_alone():
+    cells = plan_of(read_suite("simulation"), {}, []).cells
+
+    small = [("CartPole-v1", n, "raw") for n in (1, 2, 4, 15, 64)]
+    others = [(name, 15, "raw") for name in ("Pendulum-v1", "Blackjack-v1", "Acrobot-v1")]
+    screens = [("ALE/Pong-v5", n, observation) for observation in ("raw", "gray84") for n in (1, 8, 15)]
+    for actions, runtimes in (("local", ["sequential", "reactor", "ceiling"]), ("driver", ["sequential", "reactor"])):
+        own = [cell for cell in cells if cell.parameters["actions"] == actions]
+        named = [tuple(cell.parameters[name] for name in ("env_id", "envs", "observation")) for cell in own]
+        assert named == small + others + screens
+        assert all([choice.name for choice in cell.runtimes] == runtimes for cell in own)
+    assert len(cells) == 28
+
+
+def test_a_plan_knows_which_runtimes_are_bounds():
+    (cell,) = plan_of(suite_of_workload("simulation", {}), {}, ["sequential", "ceiling"]).cells
+
+    assert [choice.is_bound for choice in cell.runtimes] == [False, True]
+
+
 def test_a_workload_from_the_command_line_is_a_suite_of_one_cell(installed):
     plan = plan_of(suite_of_workload("counting", {"width": "2", "step": "0.5"}), {"seed": 9}, ["plain:workers=1"])
 

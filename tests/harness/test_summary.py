@@ -19,9 +19,15 @@ def test_columns_that_others_rely_on_come_first_and_in_order():
         "speedup_over_sequential,speedup_over_sequential_low,speedup_over_sequential_high,"
         "speedup_over_ray,speedup_over_ray_low,speedup_over_ray_high,"
         "speedup_over_best_ray,speedup_over_best_ray_low,speedup_over_best_ray_high,"
-        "startup_s,pss_bytes,resets,emulator_frames"
+        "startup_s,pss_bytes,resets,emulator_frames,"
+        "interval,measured_invocations,pairs_over_sequential,pairs_over_ray,pairs_over_best_ray,"
+        "best_ray,unit,startup_earned_back_rounds,reason,notice"
     )
     assert ",".join(COLUMNS).startswith(promised + ",")
+
+
+def test_efficiency_is_the_last_column():
+    assert COLUMNS[-1] == "efficiency"
 
 
 def test_a_row_has_every_column():
@@ -82,6 +88,71 @@ def test_best_ray_is_the_fastest_valid_runtime_whose_name_begins_with_ray():
 
     records[3] = record("ray-compiled", 50, digest="other")
     assert rows_of(records)["reactor"].best_ray == ("ray-packed", "{}")
+
+
+def bound(rate, block=0, runtime="ceiling", **changes):
+    return record(runtime, rate, block, is_bound=True, **({"digest": None} | changes))
+
+
+def test_efficiency_is_the_paired_rate_over_that_of_the_bound():
+    records = [r for b in range(3) for r in (record("reactor", 180 * 3**b, b), bound(200 * 3**b, b))]
+    rows = rows_of(records)
+    efficiency = rows["reactor"].efficiency
+    assert (efficiency.point, efficiency.low, efficiency.high, efficiency.n) == pytest.approx((0.9, 0.9, 0.9, 3))
+    assert flat(rows["reactor"])["efficiency"] == pytest.approx(0.9)
+    assert rows["ceiling"].efficiency.point == 1
+
+
+def test_without_a_bound_there_is_no_efficiency():
+    (row,) = summarise([record("reactor", 100)])
+    assert flat(row)["efficiency"] is None
+    assert flat(row)["bound"] is False
+
+
+@pytest.mark.parametrize("change", [{"outcome": "failed"}, {"seed": 7}, {"measured_s": 0.0}])
+def test_a_bound_that_is_no_pair_gives_no_efficiency(change):
+    rows = rows_of([record("sequential", 100), record("reactor", 200), bound(300, **change)])
+    assert rows["reactor"].efficiency is None
+    assert rows["reactor"].over_sequential.point == pytest.approx(2)
+
+
+def test_an_invalid_result_has_no_efficiency():
+    rows = rows_of([record("sequential", 100), record("reactor", 200, digest="other"), bound(300)])
+    assert rows["reactor"].efficiency is None
+    assert rows["sequential"].efficiency.point == pytest.approx(1 / 3)
+
+
+def test_a_bound_needs_no_digest_and_invalidates_nobody():
+    rows = rows_of([record("sequential", 100), record("reactor", 200), bound(300), bound(310, 1)])
+    assert {row.outcome for row in rows.values()} == {"ok"}
+    assert all(row.cell_notes == () for row in rows.values())
+    assert exit_status(list(rows.values())) is ExitStatus.OK
+
+
+def test_a_bound_has_no_speedup_and_is_never_the_best_ray():
+    rows = rows_of([record("sequential", 100), record("ray", 50), bound(300, runtime="ray-bound")])
+    assert set(rows["ray-bound"].speedups.values()) == {None}
+    assert rows["ray-bound"].startup_earned_back_rounds is None
+    assert rows["sequential"].best_ray == ("ray", "{}")
+
+
+def test_a_bound_is_no_finding():
+    rows = summarise([record("sequential", 100), record("plain", 50), bound(300)])
+    assert finding(rows) == "plain is 0.50x the plain loop on CartPole-v1 x 15"
+    assert finding(summarise([bound(300)])) == "No speedup can be shown"
+
+
+def test_of_several_bounds_the_hardest_to_reach_counts():
+    rows = rows_of([record("reactor", 100), bound(125), bound(200, runtime="other-bound")])
+    assert rows["reactor"].efficiency.point == pytest.approx(0.5)
+    assert rows["ceiling"].efficiency is None
+
+
+@pytest.mark.parametrize("outcome", ["failed", "timeout", "skipped"])
+def test_a_bound_is_marked_whatever_became_of_it(outcome):
+    (row,) = summarise([bound(1, outcome=outcome)])
+    assert flat(row)["bound"] is True
+    assert row.efficiency is None
 
 
 def test_cells_with_other_parameters_are_not_compared():

@@ -39,7 +39,7 @@ def trace_of(session: Session, graph: Graph) -> list[str]:
 
 def reactor(graph: Graph, **how: Any) -> ReactorSession:
     placement = places_of_their_own(graph, how.get("workers", 1))
-    return ReactorSession(graph, Program(GraphReactor(graph), placement=placement, **how))
+    return ReactorSession(graph, Program(GraphReactor(graph), placement=placement, fast=True, **how))
 
 
 @given(plan=plans(), seed=st.integers(0, 3))

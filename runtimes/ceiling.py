@@ -1,0 +1,391 @@
+"""A bound on every runtime: the members of each bank in pinned processes that exchange nothing.
+
+There are as many processes as processors (no more than members), each pinned to one of them, and the
+members of each bank are spread evenly over them, in index order. A process fires its members round
+after round and notes how long each of its rounds takes; nobody waits for anybody. The duration of
+round r is that of the process whose round r took longest, whenever it ran it: no runtime that fires
+these tasks and ends a round only when all of them are done can be faster on these processors.
+
+It exists where members can do their work without anybody else: their bank has no inputs, or the graph
+says that it is stateless, and then its members are given zeros. It fires the members alone, none of the
+single tasks, so it receives nothing and has no digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from runtimes.protocol import Runtime, RuntimeFailure, member_name, processors, slices, task_failure
+from workloads.dataflow import ArraySpec, EdgeShape, Outputs, PortRef, Session, read_only
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkContext, SpawnContext
+    from multiprocessing.process import BaseProcess
+
+    from numpy.typing import NDArray
+
+    from workloads.dataflow import Edge, Graph, Inputs, Task, TaskNode
+
+__all__ = ["RUNTIME", "CeilingSession"]
+
+_GRACE_S: Final = 1.0
+"""How long a process may take to end by itself before it is told to."""
+
+
+# -------------------------------------------------------------------------------------- the caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Worker:
+    """A process that fires members, as the caller sees it."""
+
+    process: BaseProcess
+    pipe: Connection
+    home: str
+    """Who lives there, for messages."""
+
+
+class CeilingSession(Session):
+    """The members of the banks of a graph, in processes that know nothing of one another."""
+
+    def __init__(self, graph: Graph) -> None:
+        """Start the processes and have them build their members.
+
+        Raises:
+            RuntimeFailure: if the graph has no ceiling, or a member cannot be built.
+        """
+        reason = _why_not(graph)
+        if reason is not None:
+            raise RuntimeFailure(f"Workload '{graph.workload}' has no ceiling: {reason}")
+        self._banks = [node for node in graph.tasks if node.width is not None]
+        self._workers: list[_Worker] = []
+        self._open = True
+        self._broken = False
+        self._rounds = 0
+        parts = min(processors(), max(node.members for node in self._banks))
+        context = _context()
+        try:
+            for number in range(parts):
+                self._start(context, graph, number, parts)
+            self._answers()
+        except BaseException:
+            self.close()
+            raise
+
+    def advance(self, rounds: int) -> NDArray[np.int64]:
+        """Run `rounds` rounds in every process; of each round the longest duration among them, in nanoseconds."""
+        durations_WR: NDArray[np.int64] = np.stack(self._ask("advance", rounds))  # noqa: N806 - workers by rounds
+        self._rounds += rounds
+        longest: NDArray[np.int64] = durations_WR.max(axis=0)
+        return longest
+
+    def received(self) -> Mapping[str, Mapping[str, Any]]:
+        """Nothing: no task is fired that would receive anything."""
+        return {}
+
+    def tallies(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Of every bank the tallies of its members; single tasks are not there."""
+        parts: list[dict[str, list[Mapping[str, Any]]]] = self._ask("tallies")
+        return {node.path: [tally for part in parts for tally in part[node.path]] for node in self._banks}
+
+    def close(self) -> None:
+        """Close every member and end all processes; after a failure, whatever they are doing."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            if not self._broken:
+                self._ask("close")
+        finally:
+            self._end()
+
+    def _start(self, context: ForkContext | SpawnContext, graph: Graph, number: int, parts: int) -> None:
+        """Start process `number` of `parts`."""
+        members = {node.path: slices(node.members, parts)[number] for node in self._banks}
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_worker_main, name=f"ceiling-{number}", args=(graph, members, number, theirs), daemon=True
+        )
+        process.start()
+        theirs.close()
+        names = [member_name(node, index) for node in self._banks for index in members[node.path]]
+        home = f"home of {names[0]}{f' to {names[-1]}' if names[1:] else ''}"
+        self._workers.append(_Worker(process=process, pipe=ours, home=home))
+
+    def _ask(self, *order: Any) -> list[Any]:
+        """Give every process the same order; their answers."""
+        try:
+            for worker in self._workers:
+                # One that has died is found out by the answer that it does not give.
+                with contextlib.suppress(OSError):
+                    worker.pipe.send(order)
+            return self._answers()
+        except BaseException:
+            self._broken = True
+            raise
+
+    def _answers(self) -> list[Any]:
+        """One answer of each process, in their order; a failure is raised as soon as it is known."""
+        answers: dict[int, Any] = {}
+        awaited = {worker.pipe: number for number, worker in enumerate(self._workers)}
+        while awaited:
+            for pipe in connection.wait(list(awaited)):
+                assert isinstance(pipe, connection.Connection)
+                number = awaited.pop(pipe)
+                try:
+                    answer = pipe.recv()
+                except (EOFError, OSError):
+                    answer = self._death_of(number)
+                if isinstance(answer, RuntimeFailure):
+                    self._broken = True
+                    raise answer
+                answers[number] = answer
+        return [answers[number] for number in sorted(answers)]
+
+    def _death_of(self, number: int) -> RuntimeFailure:
+        worker = self._workers[number]
+        worker.process.join(_GRACE_S)
+        code = worker.process.exitcode
+        how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
+        return RuntimeFailure(
+            f"Process {number} of the ceiling (process {worker.process.pid}, {worker.home}) {how} "
+            f"after round {self._rounds}. It cannot go on without it."
+        )
+
+    def _end(self) -> None:
+        """Let the processes end; then tell them to; then make them."""
+        for worker in self._workers:
+            with contextlib.suppress(OSError):
+                worker.pipe.send(("close",))
+        for how in ("", "terminate", "kill"):
+            if how:
+                for worker in self._workers:
+                    if worker.process.exitcode is None:
+                        getattr(worker.process, how)()
+            deadline_s = time.monotonic() + _GRACE_S
+            for worker in self._workers:
+                worker.process.join(max(0.0, deadline_s - time.monotonic()))
+        for worker in self._workers:
+            worker.process.join()
+            worker.process.close()
+            worker.pipe.close()
+        self._workers = []
+
+
+def _context() -> ForkContext | SpawnContext:
+    """Copies of this process where it has a single thread, so that a copy is whole; else fresh interpreters."""
+    threads = Path("/proc/self/task")
+    alone = threads.exists() and len(list(threads.iterdir())) == 1
+    return multiprocessing.get_context("fork") if alone else multiprocessing.get_context("spawn")
+
+
+# -------------------------------------------------------------------------------------- the worker
+
+
+class _Crew:
+    """The members that live in one process, with the memory of their outputs."""
+
+    def __init__(self, graph: Graph, members: Mapping[str, range]) -> None:
+        """Build `members` of the banks of `graph`: path to indices.
+
+        Raises:
+            RuntimeFailure: if a factory raises; names the member.
+        """
+        self._paths = list(members)
+        self._living: list[tuple[TaskNode, int, Task]] = []
+        self._firings: list[tuple[Callable[[Inputs, Outputs], None], Inputs, Outputs, str]] = []
+        self._delayed = {edge.source for edge in graph.edges if edge.delay and edge.source.task in members}
+        for path, indices in members.items():
+            self._settle(graph, graph.node(path), indices)
+        self._round = 0
+
+    def advance(self, rounds: int) -> NDArray[np.int64]:
+        """Fire every member once a round; the durations of the rounds in nanoseconds.
+
+        Raises:
+            RuntimeFailure: if a member raises; names it and the round.
+        """
+        if self._round == 0:
+            self._ask_initial_values()
+        stamps = [perf_counter_ns()]
+        name = ""
+        try:
+            for _ in range(rounds):
+                for fire, inputs, outputs, name in self._firings:  # noqa: B007 - named in the error
+                    fire(inputs, outputs)
+                    if outputs.assigned:
+                        outputs.assigned = {}
+                self._round += 1
+                stamps.append(perf_counter_ns())
+        except Exception as error:
+            raise task_failure(name, self._round, error) from error
+        return np.diff(np.array(stamps)).astype(np.int64, copy=False)
+
+    def tallies(self) -> dict[str, list[Mapping[str, Any]]]:
+        """Of every bank the tallies of the members that live here."""
+        tallies: dict[str, list[Mapping[str, Any]]] = {path: [] for path in self._paths}
+        for node, _, task in self._living:
+            tallies[node.path].append(task.tallies())
+        return tallies
+
+    def close(self) -> None:
+        """Close every member.
+
+        Raises:
+            RuntimeFailure: if a member raises; names the first. All are closed.
+        """
+        failures: list[RuntimeFailure] = []
+        for node, index, task in self._living:
+            try:
+                task.close()
+            except Exception as error:  # noqa: BLE001 - the others are closed all the same
+                failures.append(_failure(node, index, "could not be closed", error))
+        if failures:
+            raise failures[0]
+
+    def _settle(self, graph: Graph, node: TaskNode, indices: range) -> None:
+        """Build the members `indices` of `node`, with inputs that stay as they are and memory for their outputs."""
+        specs = {edge.target.name: _carried(graph, edge) for edge in graph.edges_into(node.path)}
+        inputs = {port: read_only(spec.zeros()) for port, spec in specs.items() if spec is not None}
+        blocks = {port.name: port.always.zeros(len(indices)) for port in node.outputs if port.always is not None}
+        ports = [port.name for port in node.outputs]
+        for at, index in enumerate(indices):
+            arrays = {port: block[at, ...] for port, block in blocks.items()}
+            outputs = Outputs(node.path, ports, arrays, optional=node.optional_arrays)
+            task = _built(node, index, graph.seed)
+            self._living.append((node, index, task))
+            self._firings.append((task.fire, inputs, outputs, member_name(node, index)))
+
+    def _ask_initial_values(self) -> None:
+        """Ask for the values before round 0, as every runtime does; they go nowhere."""
+        for node, index, task in self._living:
+            for port in node.outputs:
+                if PortRef(node.path, port.name) in self._delayed:
+                    try:
+                        task.initial(port.name)
+                    except Exception as error:
+                        raise task_failure(member_name(node, index), 0, error) from error
+
+
+def _built(node: TaskNode, index: int, seed: int) -> Task:
+    try:
+        return node.build(index, seed)
+    except Exception as error:
+        raise _failure(node, index, "could not be built", error) from error
+
+
+def _failure(node: TaskNode, index: int, what: str, error: Exception) -> RuntimeFailure:
+    return RuntimeFailure(f"Task '{member_name(node, index)}' {what}: {type(error).__name__}: {error}")
+
+
+def _worker_main(graph: Graph, members: Mapping[str, range], number: int, pipe: Connection) -> None:
+    """Fire `members` as the caller orders, until it closes them or is gone."""
+    # Ctrl-C goes to the whole group; the caller decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _pin(number)
+    try:
+        crew = _Crew(graph, members)
+        gc.collect()
+        gc.freeze()
+        pipe.send(None)
+        _obey(crew, pipe)
+    except RuntimeFailure as failure:
+        failure.add_note(traceback.format_exc())
+        pipe.send(failure)
+    except (EOFError, BrokenPipeError):
+        pass  # the caller is gone
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, whatever it is doing.
+
+    A forked sibling holds the sentinel of those before it, but it ends first: the last one has none of them.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _pin(number: int) -> None:
+    """Let this process run on the `number`-th of the processors that it may use, where that can be said."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[number]})
+
+
+def _obey(crew: _Crew, pipe: Connection) -> None:
+    """Answer every order with what the method of its name gives; the last is `close`."""
+    order = ""
+    while order != "close":
+        order, *arguments = pipe.recv()
+        pipe.send(getattr(crew, order)(*arguments))
+
+
+# ------------------------------------------------------------------------------------ the runtime
+
+
+def _carried(graph: Graph, edge: Edge) -> ArraySpec | None:
+    """The array that a member receives over `edge` in every round, if it is one."""
+    spec = graph.node(edge.source.task).output(edge.source.name).always
+    return spec and ArraySpec(spec.shape[1:] if edge.shape is EdgeShape.SCATTER else spec.shape, spec.dtype)
+
+
+def _why_not(graph: Graph) -> str | None:
+    """Why `graph` has no ceiling, or None if it has one."""
+    banks = [node for node in graph.tasks if node.width is not None]
+    if not banks:
+        return "it has no bank whose members could run side by side. Choose a workload that has one."
+    for node in banks:
+        for edge in graph.edges_into(node.path):
+            if not node.stateless:
+                return (
+                    f"what the members of '{node.path}' do depends on '{edge.target.name}', which comes from "
+                    f"'{edge.source}'. A ceiling needs members that get nothing from elsewhere, or a bank "
+                    "declared stateless."
+                )
+            if _carried(graph, edge) is None:
+                return (
+                    f"the stateless members of '{node.path}' receive '{edge.target.name}', but '{edge.source}' "
+                    "declares no array for every round, so nothing can stand in for it. Declare one."
+                )
+    return None
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The ceiling has no options."""
+
+
+def _open(graph: Graph, _options: Options, _scratch: Path) -> CeilingSession:
+    return CeilingSession(graph)
+
+
+def _refuses(graph: Graph, _options: Options) -> str | None:
+    return _why_not(graph)
+
+
+RUNTIME = Runtime(
+    name="ceiling",
+    summary="The members of each bank in pinned processes, one for each processor, without any communication.",
+    options=Options,
+    open=_open,
+    refuses=_refuses,
+    is_bound=True,
+)

@@ -1,0 +1,505 @@
+"""What ports, actions, modes and watchdogs act on while a program runs, as one worker sees it.
+
+A cell holds the last value of a lane and a stamp that tells which tag it belongs to, so that presence
+needs no clearing. Who sets a value also says which reactions of this worker it triggers.
+"""
+
+from __future__ import annotations
+
+import copy
+from heapq import heappush
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from runtimes.reactor.declaration import Input, Tag
+from runtimes.reactor.errors import UndeclaredError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from runtimes.reactor.declaration import Mode
+    from runtimes.reactor.events import LiveAction, LiveWatchdog  # noqa: F401 - declaration takes them from here
+    from runtimes.reactor.modes import LiveModes
+
+    Words = list[int] | memoryview[int]
+    """Private, or shared 8-byte words."""
+
+__all__ = [
+    "NOTHING",
+    "ArrayOut",
+    "Cell",
+    "Clock",
+    "Forbidden",
+    "LiveAction",
+    "LiveInput",
+    "LiveOutput",
+    "LiveReactor",
+    "LiveWatchdog",
+    "Log",
+    "Out",
+    "SteadyIn",
+    "SteadyOut",
+    "ValueOut",
+    "read_only",
+]
+
+NOTHING: Final[Any] = object()
+"""In a cell that never had a value."""
+
+
+class Clock:
+    """Which tag a worker is at, and which reaction it runs."""
+
+    __slots__ = ("microstep", "number", "rank", "start_ns", "stop_requested", "time_ns")
+
+    def __init__(self) -> None:
+        """Before the first tag."""
+        self.number = -1
+        """How many tags were before; in a clocked program logical time in periods."""
+        self.time_ns = 0
+        self.microstep = 0
+        self.rank = -1
+        self.start_ns = 0
+        """When the program started, on `perf_counter_ns`."""
+        self.stop_requested = False
+
+    @property
+    def tag(self) -> Tag:
+        """The tag at hand."""
+        return Tag(self.time_ns, self.microstep)
+
+    def physical_ns(self) -> int:
+        """Physical time since the program's start."""
+        return perf_counter_ns() - self.start_ns
+
+
+class Cell:
+    """The last value of a lane, and the number of the tag it was set at."""
+
+    __slots__ = ("stamp", "triggers", "value")
+
+    def __init__(self, triggers: Sequence[int]) -> None:
+        """A cell whose values trigger reactions of this worker, by rank."""
+        self.value = NOTHING
+        self.stamp = -2
+        self.triggers = triggers
+
+
+class Log:
+    """Which array lanes one worker has set in a tag, and in which slots: one look instead of one at every lane.
+
+    The words are: for each publication a stamp and how many were set up to it; then lane and slot of each.
+    """
+
+    def __init__(self, words: Words, steps: int) -> None:
+        """Write to, or read from, `words`."""
+        self._words = words
+        self._steps = steps
+        self._number = -1
+        self._count = 0
+
+    def note(self, number: int, lane: int, slot: int) -> None:
+        """`lane` has been set at tag `number`."""
+        if self._number != number:
+            self._number = number
+            self._count = 0
+        word = 2 * (self._steps + self._count)
+        self._words[word], self._words[word + 1] = lane, slot
+        self._count += 1
+
+    def flush(self, number: int, step: int) -> None:
+        """Tell what was noted so far, with publication `step`."""
+        if self._number == number:
+            self._words[2 * step], self._words[2 * step + 1] = number + 1, self._count
+
+    def fetch(self, number: int, step: int, seen: int) -> list[tuple[int, int]]:
+        """Lane and slot of what was set up to publication `step`, without the first `seen`."""
+        words = self._words
+        if words[2 * step] != number + 1:
+            return []
+        places = range(2 * (self._steps + seen), 2 * (self._steps + words[2 * step + 1]), 2)
+        return [(words[word], words[word + 1]) for word in places]
+
+
+class ValueOut:
+    """One channel of an output that carries any object."""
+
+    def __init__(self, cell: Cell, clock: Clock, ready: list[int], outgoing: dict[int, Any] | None, lane: int) -> None:
+        """Write to `cell`, and into `outgoing` where other workers read the lane."""
+        self.cell = cell
+        self.set = _setter(cell, clock, ready, outgoing, lane)
+
+    def room(self) -> NDArray[Any]:
+        """There is none.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("This output declares no array, so there is nothing to fill in place. Use set(value).")
+
+
+def _setter(
+    cell: Cell, clock: Clock, ready: list[int], outgoing: dict[int, Any] | None, lane: int
+) -> Callable[..., None]:
+    """What sets a value: a closure, as looking the parts up each time costs 0.2 us."""
+    triggers = cell.triggers
+    if outgoing is not None:
+
+        def set_for_others(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - the port has one
+            cell.value = outgoing[lane] = value
+            if cell.stamp != clock.number:
+                cell.stamp = clock.number
+                for rank in triggers:
+                    heappush(ready, rank)
+
+        return set_for_others
+    if not triggers:
+
+        def set_alone(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
+            cell.value = value
+            cell.stamp = clock.number
+
+        return set_alone
+    if len(triggers) == 1:
+        (only,) = triggers
+
+        def set_for_one(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
+            cell.value = value
+            if cell.stamp != clock.number:
+                cell.stamp = clock.number
+                heappush(ready, only)
+
+        return set_for_one
+
+    def set_here(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
+        cell.value = value
+        if cell.stamp != clock.number:
+            cell.stamp = clock.number
+            for rank in triggers:
+                heappush(ready, rank)
+
+    return set_here
+
+
+class ArrayOut:
+    """One channel of an output that carries arrays, in slots that turn when it is set."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a lane is made of
+        self, slots: Sequence[NDArray[Any]], cell: Cell, clock: Clock, ready: list[int], log: Log | None, lane: int
+    ) -> None:
+        """Write into `slots`; note in `log` where other workers read the lane."""
+        self.cell = cell
+        self._slots = list(slots)
+        self._views = [read_only(slot) for slot in slots]
+        self._clock = clock
+        self._ready = ready
+        self._log = log
+        self._lane = lane
+        self._position = 0
+
+    def room(self) -> NDArray[Any]:
+        """The array of this tag, present from now on; the first call in a tag turns to the next slot."""
+        cell, number = self.cell, self._clock.number
+        if cell.stamp != number:
+            self._position = (self._position + 1) % len(self._slots)
+            cell.stamp = number
+            cell.value = self._views[self._position]
+            for rank in cell.triggers:
+                heappush(self._ready, rank)
+            if self._log is not None:
+                self._log.note(number, self._lane, self._position)
+        return self._slots[self._position]
+
+    def set(self, value: Any) -> None:
+        """Copy `value`."""
+        array = np.asarray(value)
+        room_shape = self._slots[0].shape
+        if array.shape != room_shape or array.dtype != self._slots[0].dtype:
+            raise ValueError(
+                f"The port carries {self._slots[0].dtype}{list(room_shape)}, not {array.dtype}{list(array.shape)}. "
+                "Set an array of that shape and dtype."
+            )
+        np.copyto(self.room(), array, casting="no")
+
+
+class SteadyOut:
+    """One channel of a steady output: tag n is in slot n modulo their number."""
+
+    def __init__(self, slots: Sequence[NDArray[Any]], clock: Clock) -> None:
+        """Write into `slots`."""
+        self.slots = list(slots)
+        self._clock = clock
+        self.cell = Cell(())
+
+    def room(self) -> NDArray[Any]:
+        """The array of this tag."""
+        self.cell.stamp = self._clock.number
+        return self.slots[self._clock.number % len(self.slots)]
+
+    def set(self, value: Any) -> None:
+        """Copy `value`."""
+        np.copyto(self.room(), value, casting="no")
+
+
+class SteadyIn:
+    """One channel of an input fed by a steady lane of a clocked program."""
+
+    def __init__(self, slots: Sequence[NDArray[Any]], delay: int) -> None:
+        """Read from `slots`, `delay` tags back."""
+        self.views = [read_only(slot) for slot in slots]
+        self.delay = delay
+
+    def at(self, number: int) -> NDArray[Any]:
+        """What arrives at tag `number`."""
+        return self.views[(number - self.delay) % len(self.views)]
+
+
+Out = ValueOut | ArrayOut | SteadyOut
+
+
+class LiveOutput:
+    """What an output port writes through."""
+
+    def __init__(self, channels: Sequence[Out], block: Sequence[NDArray[Any]] | None, clock: Clock) -> None:
+        """Write to `channels`; `block` has the slots of a multiport as one array each."""
+        self.channels = channels
+        self._block = block
+        self._clock = clock
+
+    def set(self, value: Any, channel: int = 0) -> None:
+        """Make `value` present on `channel`."""
+        self.channels[channel].set(value)
+
+    def array(self, channel: int) -> NDArray[Any]:
+        """The memory of `channel` in this tag.
+
+        Raises:
+            TypeError: if the port declares no array.
+        """
+        return self.channels[channel].room()
+
+    def is_present(self) -> bool:
+        """Whether a value was set in this tag."""
+        number = self._clock.number
+        return any(out.cell.stamp == number for out in self.channels)
+
+    def slots(self) -> list[NDArray[Any]]:
+        """The memory of a steady port, by tag number modulo the number of slots.
+
+        Raises:
+            TypeError: if the port is not steady, or the program not clocked.
+        """
+        first = self.channels[0]
+        if not isinstance(first, SteadyOut):
+            raise TypeError("The slots of this output do not turn with the tags. Use array().")
+        return first.slots if self._block is None else list(self._block)
+
+    def present_values(self) -> list[tuple[int, Any]]:
+        """The channels set in this tag, each with its value; for recordings."""
+        number = self._clock.number
+        found = []
+        for channel, out in enumerate(self.channels):
+            if isinstance(out, SteadyOut):
+                # Always present: whoever keeps `slots()` writes there without a word to us.
+                found.append((channel, out.slots[number % len(out.slots)]))
+            elif out.cell.stamp == number:
+                found.append((channel, out.cell.value))
+        return found
+
+
+class LiveInput:
+    """What an input port reads through."""
+
+    def __init__(
+        self,
+        feeds: Sequence[Cell | SteadyIn | None],
+        whole: Sequence[NDArray[Any]] | None,
+        clock: Clock,
+        *,
+        phases: int,
+        wide: bool,
+    ) -> None:
+        """Read from `feeds`; `whole` has all channels of steady feeds as one array a phase."""
+        self.feeds = feeds
+        self._cells = [feed if isinstance(feed, Cell) else Cell(()) for feed in feeds]
+        self._steady = any(isinstance(feed, SteadyIn) for feed in feeds)
+        self._whole = whole
+        self._clock = clock
+        self._phases = phases
+        self._wide = wide
+
+    def last(self, channel: int) -> Any:
+        """What arrived on `channel` last.
+
+        Raises:
+            LookupError: if nothing has.
+        """
+        feed = self.feeds[channel]
+        if isinstance(feed, SteadyIn):
+            return feed.at(self._clock.number)
+        if feed is None or feed.value is NOTHING:
+            raise LookupError("Nothing has arrived at this port yet. Ask is_present first, or use get().")
+        return feed.value
+
+    def is_present(self) -> bool:
+        """Whether anything arrived in this tag."""
+        if self._steady:
+            return True
+        number = self._clock.number
+        return any(cell.stamp == number for cell in self._cells)
+
+    def all_present(self) -> list[Any]:
+        """What arrived in this tag, channel by channel."""
+        number = self._clock.number
+        if self._steady:
+            return [self._now(feed, number) for feed in self.feeds]
+        return [cell.value if cell.stamp == number else None for cell in self._cells]
+
+    def slots(self) -> list[Any] | None:
+        """What arrives from steady lanes, by tag number modulo the number of phases; None from others."""
+        if self._whole is not None:
+            return list(self._whole)
+        steady = [feed for feed in self.feeds if isinstance(feed, SteadyIn)]
+        if len(steady) < len(self.feeds):
+            return None
+        by_phase = [[feed.at(phase) for feed in steady] for phase in range(self._phases)]
+        return list(by_phase) if self._wide else [values[0] for values in by_phase]
+
+    @staticmethod
+    def _now(feed: Cell | SteadyIn | None, number: int) -> Any:
+        if isinstance(feed, SteadyIn):
+            return feed.at(number)
+        return feed.value if feed is not None and feed.stamp == number else None
+
+
+class MutableInput(LiveInput):
+    """An input that gives each reaction copies of its own."""
+
+    def __init__(
+        self, feeds: Sequence[Cell | SteadyIn | None], clock: Clock, *, phases: int, wide: bool
+    ) -> None:
+        """Read from `feeds`."""
+        super().__init__(feeds, None, clock, phases=phases, wide=wide)
+        self._copies: dict[int, Any] = {}
+        self._copied_at = (-1, -1)
+
+    def last(self, channel: int) -> Any:
+        """A copy of what arrived on `channel` last, the same one all through a reaction."""
+        self._renew()
+        if channel not in self._copies:
+            self._copies[channel] = _copied(super().last(channel))
+        return self._copies[channel]
+
+    def all_present(self) -> list[Any]:
+        """Copies of what arrived in this tag, channel by channel."""
+        return [None if value is None else self.last(at) for at, value in enumerate(super().all_present())]
+
+    def slots(self) -> list[Any] | None:
+        """None: copies have no slots."""
+        return None
+
+    def _renew(self) -> None:
+        """Forget the copies of another reaction."""
+        now = (self._clock.number, self._clock.rank)
+        if self._copied_at != now:
+            self._copied_at = now
+            self._copies = {}
+
+
+class LiveReactor:
+    """What a reactor can ask and request."""
+
+    def __init__(self, clock: Clock, may_stop: frozenset[int], modes: LiveModes | None) -> None:
+        """Reactions with a rank in `may_stop` may end the program."""
+        self._clock = clock
+        self._may_stop = may_stop
+        self._modes = modes
+
+    @property
+    def mode(self) -> Mode | None:
+        """The mode the reactor is in."""
+        return None if self._modes is None else self._modes.current
+
+    def tag(self) -> Tag:
+        """The tag at hand."""
+        return self._clock.tag
+
+    def physical_time_ns(self) -> int:
+        """Physical time since the start."""
+        return self._clock.physical_ns()
+
+    def request_stop(self) -> None:
+        """End with the next microstep.
+
+        Raises:
+            UndeclaredError: in a reaction that may not.
+        """
+        if self._clock.rank not in self._may_stop:
+            raise UndeclaredError("This reaction requests a stop but does not declare it. Name `stop` in `effects`.")
+        self._clock.stop_requested = True
+
+    def enter(self, mode: Mode, *, history: bool) -> None:
+        """Enter `mode` after the tag."""
+        assert self._modes is not None
+        self._modes.enter(mode, self._clock.rank, history=history)
+
+
+class Forbidden:
+    """In place of what a port acts on, while a reaction runs that does not declare the port."""
+
+    def __init__(self, message: str) -> None:
+        """Say what is not allowed."""
+        self._message = message
+
+    def __getattr__(self, name: str) -> Any:
+        """Refuse.
+
+        Raises:
+            UndeclaredError: always.
+        """
+        raise UndeclaredError(self._message)
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        """Refuse, in place of `set`.
+
+        Raises:
+            UndeclaredError: always.
+        """
+        raise UndeclaredError(self._message)
+
+
+def guarded(body: Callable[[], object], ports: Mapping[Any, Forbidden]) -> Callable[[], None]:
+    """`body`, with `ports` out of its reach.
+
+    Reactions that declare all ports of their reactor go without: this costs 0.1 us a port.
+    """
+    kept: list[tuple[Any, Any, Any, Forbidden]] = [
+        (port, port.live, port.cell if isinstance(port, Input) else port.set, forbidden)
+        for port, forbidden in ports.items()
+    ]
+
+    def run() -> None:
+        for port, _, _, forbidden in kept:
+            port.act_on(forbidden, None if isinstance(port, Input) else forbidden)
+        try:
+            body()
+        finally:
+            for port, live, short, _ in kept:
+                port.act_on(live, short)
+
+    return run
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view of `array` that cannot be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _copied(value: Any) -> Any:
+    return np.array(value) if isinstance(value, np.ndarray) else copy.deepcopy(value)

@@ -1,0 +1,149 @@
+"""The `threads` executor: reactors partitioned over threads of one process.
+
+Really parallel on a free-threaded interpreter, and elsewhere as far as reactions let go of the
+interpreter. Values are handed over as they are; arrays lie in slots as between processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from typing import TYPE_CHECKING, Any
+
+from runtimes.reactor.board import BoardHandle, native_available
+from runtimes.reactor.conductor import Bell, Common, Conductor, obey
+from runtimes.reactor.memory import Segment
+from runtimes.reactor.partition import Partition
+from runtimes.reactor.post import LocalPost
+from runtimes.reactor.worker import Aborted, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runtimes.reactor.assembly import Assembly
+    from runtimes.reactor.observe import Notes
+    from runtimes.reactor.worker import Settings
+
+__all__ = ["ThreadsExecutor"]
+
+
+class ThreadsExecutor:
+    """Runs a program in the calling thread and `workers - 1` others."""
+
+    def __init__(  # noqa: PLR0913 - what a program can be told about its threads
+        self,
+        assembly: Assembly,
+        workers: int,
+        *,
+        placement: Mapping[str, int] | None,
+        native: bool | None,
+        fast: bool,
+        kept_alive: bool,
+        spin: bool,
+        settings: Settings,
+    ) -> None:
+        """Start the threads; they wait for orders."""
+        self._assembly = assembly
+        partition = Partition(assembly, workers, placement)
+        self._board_handle = BoardHandle(
+            2 * workers,
+            workers,
+            multiprocessing.get_context("spawn"),
+            spin=spin,
+            native=native_available() if native is None else native,
+            threads=True,
+        )
+        self._shared = Segment(partition.shared_nbytes)
+        common = Common(partition)
+        bell = Bell(threading.Semaphore(0))
+        gate = common.gate(threading.Lock(), bell) if assembly.physical else None
+        posts = {worker: LocalPost(partition.steps[worker], len(partition.groups)) for worker in partition.mailers}
+        self._failures: list[BaseException] = []
+        self._boards = [self._board_handle.open(number) for number in range(workers)]
+        self._workers = [
+            Worker(
+                partition,
+                number,
+                shared=self._shared,
+                posts=posts,
+                board=self._boards[number],
+                look_around=self._look_around,
+                gate=gate,
+                settings=settings,
+            )
+            for number in range(workers)
+        ]
+        self.conductor = Conductor(
+            self._workers[0],
+            common,
+            board=self._boards[0],
+            gate=gate,
+            bell=bell,
+            fast=fast,
+            kept_alive=kept_alive,
+            look_around=self._look_around,
+        )
+        self._threads = [
+            threading.Thread(target=self._run, args=(worker, common), name=f"reactor-worker-{worker.number}", daemon=True)
+            for worker in self._workers[1:]
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def advance(self, tags: int) -> list[int]:
+        """Run up to `tags` tags on all workers; when each was over for all, on `perf_counter_ns`."""
+        ends_ns: list[int] = self._or_failure(lambda: self.conductor.advance(tags))
+        return ends_ns
+
+    def ask(self, path: str, method: str) -> Any:
+        """Call `method` of the reactor at `path`; its worker sleeps."""
+        return getattr(self._assembly.reactors[path], method)()
+
+    def stop(self) -> None:
+        """Run the last tag on all workers."""
+        self._or_failure(self.conductor.stop)
+
+    def notes(self) -> list[Notes]:
+        """What all workers have noted of the run."""
+        return [worker.notes for worker in self._workers]
+
+    def close(self) -> None:
+        """End all threads that can be ended: one whose reaction never returns is left to the process's end."""
+        self._boards[0].abort()
+        for thread in self._threads:
+            thread.join(1.0)
+        for worker in self._workers:
+            worker.let_go()
+        if not any(thread.is_alive() for thread in self._threads):
+            self._boards.clear()
+            self._board_handle.close()
+            self._shared.close()
+
+    def _run(self, worker: Worker, common: Common) -> None:
+        """Be a worker."""
+        try:
+            obey(worker, common, lambda: None)
+        except Aborted:
+            pass
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            self._failures.append(error)
+            self._boards[worker.number].abort()
+
+    def _or_failure(self, act: Callable[[], Any]) -> Any:
+        """What `act` gives; if the program fails, the reason, wherever it failed first."""
+        try:
+            return act()
+        except Aborted:
+            self._look_around()
+            raise
+        except BaseException:
+            self._boards[0].abort()
+            raise
+
+    def _look_around(self) -> None:
+        """Raise what failed in another thread."""
+        for worker in self._workers:
+            if worker.failure is not None:
+                raise worker.failure
+        if self._failures and threading.current_thread() not in self._threads:
+            raise self._failures[0]
