@@ -74,7 +74,7 @@ def parse_assignments(texts: Iterable[str], *, flag: str) -> dict[str, str]:
 
 
 def parse_runtime(text: str) -> tuple[str, dict[str, str]]:
-    """`reactor:workers=2,executor=inline` as a name and its options, still as text.
+    """`ray-packed:driver_slice=false,inline_bytes=0` as a name and its options, still as text.
 
     Raises:
         UsageError: for an option without `=`, one given twice, or no name.

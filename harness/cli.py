@@ -1,4 +1,4 @@
-"""The command line: `reactorbench run`, `report`, `list`, `plan`, `trace` and `verify`.
+"""The command line: `reactorbench run`, `report`, `list`, `plan`, `trace`, `verify` and `graph`.
 
 Exit statuses are those of `harness.errors.ExitStatus`. Bad input ends in one message on standard error
 and nothing else; with `--json`, standard output holds JSON and nothing else. Modules that take time to
@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from cyclopts import App, CycloptsError, Parameter
@@ -258,6 +258,34 @@ def verify(
     found = difference(first, second, runtime)
     sys.stdout.write(f"{found or 'The traces are equal.'}\n")
     return ExitStatus.OK if found is None else ExitStatus.DIFFERENT
+
+
+@app.command
+def graph(
+    workload: Annotated[str, Parameter(help="A workload by name.")],
+    /,
+    *,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    format_: Annotated[Literal["mermaid", "dot", "svg"] | None, Parameter(name="--format")] = None,
+    output: Path | None = None,
+) -> ExitStatus:
+    """Draw a workload's dataflow graph: tasks, banks, edges and what they carry. SVG needs Graphviz.
+
+    Parameters
+    ----------
+    set_
+        KEY=VALUE: a parameter of the workload; may be given several times.
+    format_
+        What to draw it as; what the suffix of --output says if not given, else mermaid.
+    output
+        File for the drawing; standard output if not given.
+    """
+    from harness.graphing import draw_workload
+
+    text = draw_workload(workload, set_ or [], format_, output)
+    if output is None:
+        sys.stdout.write(text)
+    return ExitStatus.OK
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

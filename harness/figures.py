@@ -44,6 +44,9 @@ class Look:
 _KNOWN = {
     "sequential": Look("#000000", "o"),
     "reactor": Look("#0072B2", "D"),
+    "reactor-inline": Look("#56B4E9", "<"),
+    "reactor-processes": Look("#009E73", ">"),
+    "reactor-threads": Look("#F0E442", "h"),
     "ray": Look("#D55E00", "s"),
     "ray-compiled": Look("#E69F00", "^"),
     "ray-packed": Look("#CC79A7", "v"),
@@ -51,7 +54,7 @@ _KNOWN = {
 _BOUND = Look("#808080", "|")
 """Of every bound: no competitor's colour, and a bar where others stop short."""
 _OTHER_COLOURS = ("#009E73", "#56B4E9")
-_OTHER_MARKERS = ("P", "X", "p", "h", "<", ">", "*", "d")
+_OTHER_MARKERS = ("P", "X", "p", "*", "d", "H", "8")
 
 _LEAST_SPAN = math.log(3)
 """A log axis spans at least this, so that noise is not blown up to fill it."""

@@ -1,4 +1,4 @@
-"""The runtime `reactor`: its name and options; `reactor_adapter` does the work, and is imported when it must."""
+"""The reactor runtimes: their names and options; `reactor_adapter` does the work, and is imported when it must."""
 
 from __future__ import annotations
 
@@ -15,64 +15,58 @@ if TYPE_CHECKING:
     from runtimes.reactor import Program
     from workloads.dataflow import Graph, Session
 
-__all__ = ["RUNTIME", "Options"]
+__all__ = ["AUTO", "INLINE", "PROCESSES", "THREADS", "NoOptions", "Options"]
+
+Executor = Literal["auto", "inline", "threads", "processes"]
+
+
+class NoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thread has nothing to choose."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the reactor program runs."""
+    """How many run the program."""
 
-    executor: Annotated[
-        Literal["processes", "inline"],
-        msgspec.Meta(description="processes: reactors spread over worker processes; inline: all in the calling thread"),
-    ] = "processes"
     workers: Annotated[
         int,
         msgspec.Meta(
-            description="processes that run reactors, the calling one counted; 0: one for each processor, no more "
-            "than members",
+            description="how many threads or processes run reactors, the calling one counted (auto: at most); 0: one for "
+            "each processor, no more than members",
             ge=0,
         ),
     ] = 0
 
-    def __post_init__(self) -> None:
-        """Check that no option is set in vain.
 
-        Raises:
-            ValueError: for workers that the inline executor has no use for.
-        """
-        if self.executor == "inline" and self.workers > 1:
-            raise ValueError(
-                f"workers={self.workers} goes with executor=processes; inline runs all in the calling thread. "
-                "Leave one of the two out."
-            )
-
-
-def _program(graph: Graph, options: Options, *, timeline: bool = False, recording: bool = False) -> Program:
+def _program(
+    executor: Executor, graph: Graph, options: Options | NoOptions, *, timeline: bool = False, recording: bool = False
+) -> Program:
     from runtimes.reactor import Program
     from runtimes.reactor_adapter import GraphReactor, places_of_their_own, useful_workers
 
-    workers = 1 if options.executor == "inline" else options.workers or min(processors(), useful_workers(graph))
+    asked = options.workers if isinstance(options, Options) else 1
     return Program(
         partial(GraphReactor, graph),
-        executor=options.executor,
-        workers=workers,
-        placement=places_of_their_own(graph, workers),
+        executor=executor,
+        workers=asked or min(processors(), useful_workers(graph)),
+        placement=partial(places_of_their_own, graph),
         fast=True,
         timeline=timeline,
         recording=recording,
     )
 
 
-def _open(graph: Graph, options: Options, _scratch: Path) -> Session:
+def _open(executor: Executor, graph: Graph, options: Options | NoOptions, _scratch: Path) -> Session:
     from runtimes.reactor_adapter import ReactorSession
 
-    return ReactorSession(graph, _program(graph, options))
+    return ReactorSession(graph, _program(executor, graph, options))
 
 
-def _run_traced(graph: Graph, options: Options, rounds: int, timeline: Path, trace: Path | None) -> str:
+def _run_traced(
+    executor: Executor, graph: Graph, options: Options | NoOptions, rounds: int, timeline: Path, trace: Path | None
+) -> str:
     from runtimes.reactor_tracing import run_traced
 
-    program = _program(graph, options, timeline=True, recording=trace is not None)
+    program = _program(executor, graph, options, timeline=True, recording=trace is not None)
     return run_traced(graph, program, rounds, timeline, trace)
 
 
@@ -82,7 +76,7 @@ def _compare(first: Path, second: Path) -> str | None:
     return compare_traces(first, second)
 
 
-def _notice(_options: Options) -> str | None:
+def _notice(_options: Options | NoOptions) -> str | None:
     from runtimes.reactor import native_available
 
     if native_available():
@@ -90,12 +84,29 @@ def _notice(_options: Options) -> str | None:
     return "The native part was not built: workers wait on semaphores, which is slower."
 
 
-RUNTIME = Runtime(
-    name="reactor",
-    summary="Reactors in worker processes: declared edges in shared memory, no locks, no message per actor.",
-    options=Options,
-    open=_open,
-    notice=_notice,
-    tracing=Tracing(run=_run_traced, compare=_compare),
-    optional=(("runtimes.reactor._native", "waiting on shared counters instead of semaphores"),),
+def _runtime(
+    name: str, executor: Executor, summary: str, options: type[Options | NoOptions] = Options
+) -> Runtime:
+    return Runtime(
+        name=name,
+        summary=summary,
+        options=options,
+        open=partial(_open, executor),
+        notice=_notice,
+        tracing=Tracing(run=partial(_run_traced, executor), compare=_compare),
+        optional=(("runtimes.reactor._native", "waiting on shared counters instead of semaphores"),),
+    )
+
+
+AUTO = _runtime(
+    "reactor", "auto", "Reactors: the first rounds are measured in one thread, then they stay there or move to workers."
+)
+INLINE = _runtime("reactor-inline", "inline", "Reactors, all in the calling thread.", NoOptions)
+THREADS = _runtime(
+    "reactor-threads", "threads", "Reactors in threads of one process: parallel where the interpreter lets them."
+)
+PROCESSES = _runtime(
+    "reactor-processes",
+    "processes",
+    "Reactors in worker processes: declared edges in shared memory, no locks, no message per actor.",
 )

@@ -75,12 +75,28 @@ def test_the_reactor_program_of_the_readme_prints_squares(folder, repository):
     assert done.stdout.splitlines() == [str([n * n] * 4) for n in range(4)], done.stderr
 
 
+def test_the_drawings_of_the_readme_are_those_that_its_commands_print(folder, repository):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```mermaid\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    line = re.search(r"^\$ reactorbench (graph .*)$", text, re.MULTILINE)
+    assert line is not None
+    graph = run(folder, repository, "-m", "harness", *shlex.split(line[1]))
+    program = run(folder, repository, "draw.py")
+    assert [graph.stdout, program.stdout] == shown, graph.stderr + program.stderr
+
+
 def test_every_option_in_the_readme_exists(repository):
     text = (repository / "README.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     help_texts = [
         subprocess.run([sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=True).stdout
-        for command in (["run", "--help"], ["report", "--help"], ["plan", "--help"], ["trace", "--help"])
+        for command in (
+            ["run", "--help"],
+            ["report", "--help"],
+            ["plan", "--help"],
+            ["trace", "--help"],
+            ["graph", "--help"],
+        )
     ]
     assert shown
     assert {option for option in shown if not any(option in text for text in help_texts)} == set()

@@ -9,8 +9,14 @@
  * Waiting: look; spin for a bounded time learnt from recent waits; announce that we sleep, fence, look
  * again, sleep on a futex (where there is none: nap). A writer fences before it looks for sleepers, so
  * either it sees the announcement or the sleeper sees the counter.
+ *
+ * Nobody spins for a writer that was last seen on the same processor: it could not run meanwhile. When
+ * others want processors, the scheduler puts waiter and writer together, and this is what costs: such a
+ * pair that spins takes milliseconds for a step of microseconds. Where each has a processor, spinning
+ * pays, whoever else wants it.
  */
 
+#define _GNU_SOURCE /* sched_getcpu */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -22,6 +28,7 @@
 #ifdef __linux__
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -38,6 +45,7 @@
 typedef struct {
     _Atomic uint32_t counter;
     _Atomic uint32_t sleepers;
+    _Atomic uint32_t processor; /* where the writer last advanced, from 1; 0: not known */
     _Atomic uint32_t aborted; /* of line 0 only: the whole board is being given up */
 } Line;
 
@@ -79,6 +87,23 @@ static inline bool reached(Line *line, uint32_t target)
 static inline bool aborted(Board *self)
 {
     return atomic_load_explicit(&line_at(self, 0)->aborted, memory_order_acquire) != 0;
+}
+
+/* The processor of this thread, from 1; 0 where asking takes long. */
+static inline uint32_t processor(void)
+{
+#ifdef __linux__
+    return (uint32_t)(sched_getcpu() + 1);
+#else
+    return 0;
+#endif
+}
+
+/* Whether spinning here would keep the writer of `line` from running. */
+static inline bool in_its_way(Line *line)
+{
+    uint32_t there = atomic_load_explicit(&line->processor, memory_order_relaxed);
+    return there != 0 && there == processor();
 }
 
 static void wake(Line *line)
@@ -160,6 +185,7 @@ static Line *line_of(Board *self, PyObject *index)
 /* Store the counter, then wake whoever sleeps; a seen advance needs no system call. */
 static inline void set_counter(Line *line, uint32_t value)
 {
+    atomic_store_explicit(&line->processor, processor(), memory_order_relaxed);
     atomic_store_explicit(&line->counter, value, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&line->sleepers, memory_order_relaxed) != 0)
@@ -209,7 +235,7 @@ static int wait_for(Board *self, Line *line, uint32_t target, int64_t spin_ns, i
             }
             if (aborted(self))
                 return ABORTED;
-        } while (now_ns() < spin_end);
+        } while (now_ns() < spin_end && !in_its_way(line));
     }
     for (;;) {
         int result = -1;
@@ -253,7 +279,8 @@ static PyObject *board_wait(Board *self, PyObject *const *args, Py_ssize_t count
 
     /* The answer is often a moment away: not worth letting go of the interpreter, unless a thread of this
      * process must give it. */
-    if (self->spin && !self->threads)
+    bool spin = self->spin && !in_its_way(line);
+    if (spin && !self->threads)
         for (int i = 0; i < GIL_HELD_SPINS; i++) {
             relax();
             if (reached(line, target))
@@ -263,7 +290,7 @@ static PyObject *board_wait(Board *self, PyObject *const *args, Py_ssize_t count
     Py_ssize_t which = ((char *)line - (char *)self->memory.buf) / LINE_BYTES;
     int64_t usual_ns = atomic_load_explicit(&self->usual_ns[which], memory_order_relaxed);
     int64_t spin_ns = 0;
-    if (self->spin) {
+    if (spin) {
         spin_ns = usual_ns > WAIT_LONG_NS ? SPIN_MIN_NS : 2 * usual_ns + SPIN_MIN_NS;
         if (spin_ns > SPIN_MAX_NS)
             spin_ns = SPIN_MAX_NS;

@@ -197,6 +197,7 @@ def assemble(main: Reactor, *, fast: bool = True) -> Assembly:
         if place is not None:
             banks[path] = place
     modes, mode_of = _modes(reactors)
+    _check_watchdogs(reactors)
     period_ns = _clock_of(reactors.values()) if fast else 0
     wiring = _Wiring(reactors, modes, mode_of, period_ns)
     feeds_by_channel = wiring.feeds()
@@ -266,6 +267,19 @@ def _modes(reactors: Mapping[str, Reactor]) -> tuple[tuple[ModeRow, ...], dict[s
             paths = [f"{below}[{i}]" for i in range(len(child))] if isinstance(child, Bank) else [below]
             mode_of.update(dict.fromkeys(paths, mode_of[path] if inner is None else numbers[id(inner)]))
     return tuple(rows), mode_of
+
+
+def _check_watchdogs(reactors: Mapping[str, Reactor]) -> None:
+    """Raise unless every watchdog has one handler."""
+    for reactor in reactors.values():
+        handled = [handler.watchdog for handler in reactor.declared.handlers]
+        for element in reactor.declared.elements.values():
+            if isinstance(element, Watchdog) and handled.count(element) != 1:
+                raise AssemblyError(
+                    f"Watchdog '{element}' has {handled.count(element) or 'no'} "
+                    f"handler{'s' if handled.count(element) else ''}. Decorate one method with "
+                    f"@{element.name}.handler()."
+                )
 
 
 def _clock_of(reactors: Iterable[Reactor]) -> int:
@@ -404,7 +418,7 @@ class _Wiring:
 
     def _merge(self, target: Channel, ways: Sequence[tuple[Channel, Connection, Reactor]]) -> Channel:
         """What joins connections of different modes that lead to `target`."""
-        merge = Merge(ways[0][0][0], len(ways))
+        merge = Merge([source[0] for source, _, _ in ways])
         owner = ways[0][2]
         self._install(f"{target[0]}[{target[1]}] by mode", merge, self.mode_of[owner.path], owner.path)
         for number, (source, connection, _) in enumerate(ways):

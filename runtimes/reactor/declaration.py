@@ -9,6 +9,7 @@ and actions something to act on.
 from __future__ import annotations
 
 import copy
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Protocol, Self, TypeVar, cast, final, overload
 
@@ -95,10 +96,6 @@ class Element:
         self.name = ""
         self.owner: Reactor | None = None
         self.mode = mode
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        """Take the name of the class attribute."""
-        self.name = name
 
     def bound_to(self, owner: Reactor, name: str) -> Self:
         """A copy of this declaration that belongs to `owner`."""
@@ -564,10 +561,6 @@ class State(Generic[T]):
         self.first = first
         self.mode = mode
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        """Take the name of the class attribute."""
-        self.name = name
-
     if TYPE_CHECKING:
 
         @overload
@@ -718,8 +711,55 @@ class Declared:
     """The mode that what is declared now belongs to."""
 
 
-class Reactor:
-    """A component with ports, reactions and state that nobody else touches. Subclass it."""
+class ReactorType(type):
+    """The type of reactor classes: keeps what a class body names apart from the class, and knows when one is made.
+
+    CPython looks up `self.port` two to three times as fast if the class has no attribute of that name, and stores
+    state (`self.count += 1`) twenty times as fast if the class has no `__setattr__`: it has one only while
+    reactors are being made.
+    """
+
+    parts: dict[str, Element | State[Any]]
+    _being_made = 0
+    _lock = threading.Lock()
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any], **more: Any) -> ReactorType:
+        """Make a class, and take elements and marked state out of its body."""
+        parts = {key: part for key, part in body.items() if isinstance(part, Element | State)}
+        for key, part in parts.items():
+            del body[key]
+            part.name = key
+        made = super().__new__(mcs, name, bases, body, **more)
+        made.parts = parts
+        return made
+
+    def __getattr__(cls, name: str) -> Any:
+        """What a class body names: `Base.port`."""
+        for base in cls.__mro__:
+            part = vars(base).get("parts", {}).get(name)
+            if part is not None:
+                return part
+        raise AttributeError(f"Reactor class '{cls.__name__}' has no part or method '{name}'.")
+
+    def __call__(cls, *args: Any, **more: Any) -> Any:
+        """Make a reactor; while that goes on, parts that are assigned to it are bound."""
+        with ReactorType._lock:
+            ReactorType._being_made += 1
+            Reactor.__setattr__ = _bind_part  # type: ignore[method-assign, assignment]  # see above
+        try:
+            return super().__call__(*args, **more)
+        finally:
+            with ReactorType._lock:
+                ReactorType._being_made -= 1
+                if not ReactorType._being_made:
+                    del Reactor.__setattr__
+
+
+class Reactor(metaclass=ReactorType):
+    """A component with ports, reactions and state that nobody else touches. Subclass it.
+
+    Elements, reactors and banks assigned to attributes in `__init__` become parts of it.
+    """
 
     path: str = ""
     """Where it stands in the program: `training.rollouts[3]`; set at assembly, empty for the main reactor."""
@@ -733,34 +773,24 @@ class Reactor:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
         """Give the instance its own copies of what the class bodies declare, base classes first."""
         self = super().__new__(cls)
-        object.__setattr__(self, "declared", Declared())
-        named = [item for base in reversed(cls.__mro__) for item in vars(base).items()]
+        self.declared = Declared()
+        bases = list(reversed(cls.__mro__))
+        named = [item for base in bases for item in vars(base).get("parts", {}).items()]
         # A mode first: what belongs to it is bound to the reactor's own copy of it.
         for kind in (Mode, Element):
             for name, element in named:
                 if isinstance(element, kind) and name not in self.declared.elements:
-                    setattr(self, name, getattr(cls, name))
+                    self.add(name, getattr(cls, name))
         for name, state in named:
             if isinstance(state, State):
                 self.declared.states[name] = replace_mode(state, self)
-                object.__setattr__(self, name, copy.deepcopy(state.first))
-        methods = {name: method for name, method in named if isinstance(method, ReactionMethod)}
-        self.declared.reactions += [self._bind(name, method) for name, method in methods.items()]
-        for name, method in named:
-            if isinstance(method, _HandlerMethod):
-                self.declared.handlers.append(self._bind_handler(name, method))
+                setattr(self, name, copy.deepcopy(state.first))
+        methods = [item for base in bases for item in vars(base).items()]
+        reactions = {name: method for name, method in methods if isinstance(method, ReactionMethod)}
+        self.declared.reactions += [self._bind(name, method) for name, method in reactions.items()]
+        handlers = {name: method for name, method in methods if isinstance(method, _HandlerMethod)}
+        self.declared.handlers += [self._bind_handler(name, method) for name, method in handlers.items()]
         return self
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Bind elements, reactors and banks to this reactor under their attribute's name.
-
-        Raises:
-            AssemblyError: if the name is taken by another part of the reactor.
-        """
-        if isinstance(value, Element | Reactor | Bank):
-            self.add(name, value)
-        else:
-            object.__setattr__(self, name, value)
 
     def add(self, name: str, part: Any) -> Any:
         """Add a port, timer, action, reactor or bank under a name that is only known at run time; gives it, bound.
@@ -912,6 +942,14 @@ class Reactor:
             body=method.function.__get__(self, type(self)),
             effects=tuple(self._own(effect) for effect in method.effects),
         )
+
+
+def _bind_part(self: Reactor, name: str, value: Any) -> None:
+    """Bind elements, reactors and banks to a reactor under their attribute's name."""
+    if isinstance(value, Element | Reactor | Bank):
+        self.add(name, value)
+    else:
+        object.__setattr__(self, name, value)
 
 
 class PortBank(Generic[T]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from runtimes.reactor.declaration import (
     Bank,
@@ -170,8 +170,7 @@ class _Sketch:
             self.add_handler(handler)
         for name, child in self.declared.children.items():
             self.add_child(name, child)
-        for connection in self.declared.connections:
-            self.lines += self.connection_lines(connection)
+        self.add_connections()
         room = self.rooms[None]
         modes = (
             Box(
@@ -273,25 +272,27 @@ class _Sketch:
         room.boxes.append(part.box)
         self.lines += part.lines
 
-    def connection_lines(self, connection: Connection) -> Iterable[Line]:
-        """An arrow for each pair of ports that is drawn; the label says which members and channels, if not all."""
-        left, right = connection.sources, connection.targets
-        repeated = [left[number % len(left)] for number in range(len(right))] if connection.broadcast else left
-        joined: dict[tuple[str, str], tuple[list[_End], list[_End]]] = {}
-        for source, target in zip(repeated, right, strict=True):
-            ends = self.end(*source), self.end(*target)
-            pairs = joined.setdefault((ends[0].key, ends[1].key), ([], []))
-            pairs[0].append(ends[0])
-            pairs[1].append(ends[1])
-        said = list(_sayings(connection))
-        for (source_key, target_key), (sources, targets) in joined.items():
-            places = _places(sources), _places(targets)
+    def add_connections(self) -> None:
+        """Draw an arrow for all channels that are joined in the same way between the same two ports as drawn."""
+        joined: dict[_Way, list[tuple[_End, _End]]] = {}
+        for connection in self.declared.connections:
+            left, right = connection.sources, connection.targets
+            repeated = [left[number % len(left)] for number in range(len(right))] if connection.broadcast else left
+            said = tuple(_sayings(connection))
+            for source, target in zip(repeated, right, strict=True):
+                ends = self.end(*source), self.end(*target)
+                way = _Way(ends[0].key, ends[1].key, connection.physical, said)
+                joined.setdefault(way, []).append(ends)
+        for way, pairs in joined.items():
+            places = [_places(side, way) for side in zip(*pairs, strict=True)]
             which = [" to ".join(place or "all" for place in places)] if any(places) else []
-            yield Line(
-                source=source_key,
-                target=target_key,
-                stroke="physical" if connection.physical else "connection",
-                label=", ".join([*which, *said]),
+            self.lines.append(
+                Line(
+                    source=way.source_key,
+                    target=way.target_key,
+                    stroke="physical" if way.physical else "connection",
+                    label=", ".join([*which, *way.said]),
+                )
             )
 
     def end(self, port: Port[Any], channel: int) -> _End:
@@ -313,16 +314,28 @@ class _End:
     channels: int
 
 
-def _places(ends: Sequence[_End]) -> str:
-    """Which members and channels `ends` are; nothing if they are all that there are."""
+class _Way(NamedTuple):
+    """How channels of two ports, as drawn, are joined."""
+
+    source_key: str
+    target_key: str
+    physical: bool
+    said: tuple[str, ...]
+
+
+def _places(ends: Sequence[_End], way: _Way) -> str:
+    """Which members and channels `ends` are, in the order in which they pair; nothing for all in their own order."""
     first = ends[0]
-    members = {end.index for end in ends}
-    channels = {end.channel for end in ends}
+    members = list(dict.fromkeys(end.index for end in ends))
+    channels = list(dict.fromkeys(end.channel for end in ends))
+    if {"broadcast", "interleaved"} & set(way.said):
+        members.sort()
+        channels.sort()
     words = []
-    if first.group.indices and members != set(first.group.indices):
-        words.append(f"[{_ranges(sorted(members))}]")
-    if len(channels) < first.channels:
-        words.append(f"channel {_ranges(sorted(channels))}")
+    if first.group.indices and members != list(first.group.indices):
+        words.append(f"[{_ranges(members)}]")
+    if channels != list(range(first.channels)):
+        words.append(f"channel {_ranges(channels)}")
     return " ".join(words)
 
 
@@ -369,7 +382,7 @@ def _port_text(port: Input[Any] | Output[Any]) -> Iterable[str]:
     kind = f": {port.carries.__name__}" if isinstance(port.carries, type) and port.carries not in {object, Any} else ""
     yield f"{port.name}{width}{kind}"
     if port.shape is not None:
-        yield f"{port.dtype}{list(port.shape)}"
+        yield f"{port.dtype}{list(port.shape) or ''}"
     if isinstance(port, Input):
         details = ["mutable"] if port.mutable else []
         details += [f"retain {port.retain}"] if port.retain else []
@@ -457,7 +470,7 @@ def _some_members(paths: Sequence[str], size: int) -> str:
     """Which members: by index if one index tells them apart."""
     indices = [[int(index[1:-1]) for index in _INDEX.findall(path)] for path in paths]
     if len(indices[0]) == 1:
-        return f"members {_ranges(sorted(index for (index,) in indices))}"
+        return f"members {_ranges(index for (index,) in indices)}"
     return f"{len(paths)} of {size} members"
 
 
@@ -505,8 +518,8 @@ def _duration(time_ns: int) -> str:
     return f"{time_ns} ns" if time_ns else "0"
 
 
-def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, runs of them joined: `0, 2..4`."""
+def _ranges(numbers: Iterable[int]) -> str:
+    """Numbers in their order, runs of them joined: `0, 2..4`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][-1] == number - 1:

@@ -92,6 +92,7 @@ def dot_of(drawing: Drawing) -> str:
         "digraph {",
         "    rankdir=LR",
         '    fontname="Helvetica"',
+        "    labeljust=l",
         '    node [fontname="Helvetica", fontsize=10]',
         '    edge [fontname="Helvetica", fontsize=9]',
         *_indented(_dot_box(drawing.box)),
@@ -151,9 +152,9 @@ _MERMAID_STROKES: Final[dict[Stroke, str]] = {
     "order": "-.->",
 }
 _UNSAFE: Final = re.compile(
-    # What is neither a letter, a digit nor harmless. Then what Mermaid or Markdown would read: emphasis at the
-    # border of a word, the beginning of a list, an icon or a link.
-    r"[^\w ,:=/()\[\].+-]|(?<![^\W_])_|_(?![^\W_])|^[+-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]|:(?! )|(?<=\])\("
+    # What is neither a letter, a digit nor harmless. Then what Markdown would read: emphasis at the border of a
+    # word, the beginning of a list, a link.
+    r"[^\w ,:=/()\[\].+-]|(?<![^\W_])_|_(?![^\W_])|^[+-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]|(?<=\])\("
 )
 
 
@@ -182,6 +183,8 @@ def _keys(box: Box) -> Iterator[str]:
 def _mermaid_box(box: Box, names: dict[str, str]) -> Iterator[str]:
     name = names["box " + box.key]
     yield f"subgraph {name}[{_mermaid_quoted(box.title)}]"
+    # A box that no arrow enters or leaves takes no direction from outside.
+    yield "    direction LR"
     for node in box.nodes:
         opening, closing = _MERMAID_SHAPES[node.shape]
         yield f"    {names[node.key]}{opening}{_mermaid_quoted(*node.text)}{closing}"

@@ -47,6 +47,8 @@ class EventSource(Protocol):
     """What events come from."""
 
     mode: int | None
+    element: Any
+    """The timer or action; of what starts up in a mode, the mode."""
 
     def fire(self, time_ns: int, microstep: int, holder: Holder) -> None:
         """The tag of an event has come."""
@@ -102,6 +104,7 @@ class LiveTimer:
     def __init__(self, timer: Timer, queue: EventQueue, ready: list[int], triggers: Iterable[int], mode: int | None) -> None:
         """Trigger reactions by rank when it fires."""
         self.mode = mode
+        self.element = timer
         self._timer = timer
         self._queue = queue
         self._ready = ready
@@ -181,6 +184,7 @@ class LiveAction:
     ) -> None:
         """Reactions with a rank in `may_schedule` may schedule it."""
         self.mode = mode
+        self.element = action
         self.action = action
         self._delay_ns = action.delay_ns
         self._spacing_ns = action.min_spacing_ns
@@ -197,6 +201,25 @@ class LiveAction:
         """While a watchdog's handler runs: the earliest tag it may schedule at, and the way in."""
         self.on_fire: Callable[[Tag, Any], None] | None = None
         """Told of every event; for recordings."""
+        simple = isinstance(action, LogicalAction) and self._spacing_ns is None and mode is None
+        self.keep = self._keeper() if simple else None
+        """`schedule` for relays, without what they need not ask."""
+
+    def _keeper(self) -> Callable[[Any], None]:
+        """A closure that schedules with the declared delay, for an action without spacing and mode."""
+        clock, queue, pending, delay_ns = self._clock, self._queue, self._pending, self._delay_ns
+
+        def keep(value: Any) -> None:
+            if delay_ns:
+                tag = (clock.time_ns + delay_ns, 0)
+            else:
+                tag = (clock.time_ns, clock.microstep + 1)
+            while tag in pending:
+                tag = (tag[0], tag[1] + 1)
+            pending.add(tag)
+            queue.put(*tag, self, [value])
+
+        return keep
 
     def last(self) -> Any:
         """What it was scheduled with, last.
@@ -254,6 +277,12 @@ class LiveAction:
             self._pending.discard(old)
         else:
             self._pending.add(new)
+
+    def adopt(self, other: LiveAction) -> None:
+        """Be where `other` was, which ran the same action in another worker."""
+        self.cell.value, self.cell.stamp = other.cell.value, other.cell.stamp
+        self._pending.update(other._pending)
+        self._last = other._last
 
     def free_from(self, time_ns: int, microstep: int) -> int:
         """The first microstep from this one on at which no event of it is pending."""

@@ -20,13 +20,23 @@ __all__ = ["InlineExecutor"]
 class InlineExecutor:
     """Runs every reaction in the thread that calls `advance`."""
 
-    def __init__(self, assembly: Assembly, *, fast: bool, kept_alive: bool, settings: Settings) -> None:
-        """Bind the ports of `assembly`."""
+    def __init__(
+        self,
+        assembly: Assembly,
+        *,
+        fast: bool,
+        kept_alive: bool,
+        settings: Settings,
+        before: Conductor | None = None,
+    ) -> None:
+        """Bind the ports of `assembly`; go on where the program was that `before` led."""
         self._assembly = assembly
         partition = Partition(assembly, 1, None)
         common = Common(partition)
         bell = Bell(threading.Semaphore(0))
         gate = common.gate(threading.Lock(), bell) if assembly.physical else None
+        if before is not None:
+            before.worker.let_go()
         self._worker = Worker(partition, 0, gate=gate, settings=settings)
         self.conductor = Conductor(
             self._worker,
@@ -38,6 +48,8 @@ class InlineExecutor:
             kept_alive=kept_alive,
             look_around=self._look_around,
         )
+        if before is not None:
+            self.conductor.take_over(before)
 
     def advance(self, tags: int) -> list[int]:
         """Run up to `tags` tags; when each ended, on `perf_counter_ns`."""

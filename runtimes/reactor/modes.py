@@ -98,6 +98,18 @@ class ModeTable:
                 modes.now = number
                 self._enter(number, now, history=history)
 
+    def adopt(self, other: ModeTable, counterpart: Callable[[EventSource], EventSource | None]) -> None:
+        """Be where `other` was; parked events come from the counterparts of their sources."""
+        for path, modes in self._live.items():
+            modes.now, modes.next = other._live[path].now, other._live[path].next
+        self.started = list(other.started)
+        for number, parked in enumerate(other._parked):
+            for left_ns, steps, tag, source, holder in parked:
+                mine = counterpart(source)
+                if mine is not None:
+                    self._parked[number].append((left_ns, steps, tag, mine, holder))
+        self._refresh()
+
     def park(self, tag: Tag, source: EventSource, holder: Holder, now: Tag) -> None:
         """Park an event that was scheduled for an inactive mode."""
         assert source.mode is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from runtimes.reactor.trace import PhysicalEvent, Step, WatchdogExpiry, digest_of
 
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from runtimes.reactor.declaration import Tag
     from runtimes.reactor.live import Clock, LiveOutput
 
-__all__ = ["DECIDING", "Notes"]
-
-DECIDING: Final = -1000
-"""A span in which a worker decides on the next tag, or waits to be told."""
+__all__ = ["Notes"]
 
 
 @dataclass(slots=True)
@@ -36,6 +33,15 @@ class Notes:
     """What (a rank; -1 - w: waiting for worker w; DECIDING), number of the tag, begin and end in nanoseconds."""
     tags: dict[int, Tag] = field(default_factory=dict)
     """Of the numbers in `spans`."""
+
+    def take(self, other: Notes, *, spans: bool) -> None:
+        """Take over what another worker has noted."""
+        self.steps += other.steps
+        self.physical += other.physical
+        self.expiries += other.expiries
+        self.tags |= other.tags
+        if spans:
+            self.spans += other.spans
 
     def stepping(
         self,

@@ -27,6 +27,12 @@ _IN_BAND_BYTES: Final = 4096
 """Buffers up to this size are pickled with the rest: cheaper than a part of their own."""
 
 
+_LARGE: Final = 1 << 62
+"""Integers below this, and nothing at all, travel in the table of letters itself."""
+_SIMPLE: Final = frozenset({type(None), bool, int, float, str, bytes})
+"""Values of these very types go in Python's own plain form: a pickle takes twice as long."""
+
+
 class Post(Protocol):
     """The letters of one worker."""
 
@@ -74,12 +80,18 @@ class SharedPost:
 
     def send(self, number: int, step: int, group: int, values: Mapping[int, Any]) -> None:
         """Write a letter, and say where."""
+        table, word = self._table, (step * self._groups + group) * LETTER_WORDS
+        if len(values) == 1:
+            ((lane, value),) = values.items()
+            if value is None or (type(value) is int and -_LARGE < value < _LARGE):
+                # Fits into the words themselves: saves 1 us a letter.
+                table[word], table[word + 1] = number + 1, -1 - lane
+                table[word + 2] = _LARGE if value is None else value
+                return
         if self._sent != number:
             self._sent = number
             self._offset = 0
         length = _write_letter(self._segment, self._offset, values)
-        word = (step * self._groups + group) * LETTER_WORDS
-        table = self._table
         table[word], table[word + 1], table[word + 2] = number + 1, self._offset, length
         self._offset = aligned(self._offset + length)
 
@@ -89,7 +101,10 @@ class SharedPost:
         table = self._table
         if table[word] != number + 1:
             return None
-        return _read_letter(self._segment, table[word + 1], table[word + 2])
+        offset, length = table[word + 1], table[word + 2]
+        if offset < 0:
+            return {-1 - offset: None if length == _LARGE else length}
+        return _read_letter(self._segment, offset, length)
 
 
 def _write_letter(segment: Segment, offset: int, values: Mapping[int, Any]) -> int:
@@ -147,16 +162,27 @@ def _read_letter(segment: Segment, offset: int, length: int) -> Mapping[int, Any
 
 
 def _as_plain(values: Mapping[int, Any]) -> bytes | None:
-    """`values` in the plain form, or None unless all are small arrays of numbers."""
-    plain = {}
+    """`values` in the plain form, or None unless all are simple values or small arrays of numbers."""
+    plain: Mapping[int, Any] = values
+    for value in values.values():
+        if type(value) not in _SIMPLE:
+            plain = {}
+            break
+    if plain is values:
+        return marshal.dumps(values)
+    arrays: dict[int, Any] = {}
     for lane, value in values.items():
         if type(value) is not np.ndarray or value.nbytes > _IN_BAND_BYTES or value.dtype.kind not in "biufc":
             return None
-        plain[lane] = (value.dtype.str, value.shape, value.tobytes())
-    return marshal.dumps(plain)
+        arrays[lane] = (value.dtype.str, value.shape, value.tobytes())
+    return marshal.dumps(arrays)
 
 
 def _from_plain(data: memoryview) -> dict[int, Any]:
     """What `_as_plain` was given; the arrays are read-only."""
-    plain = marshal.loads(data)  # noqa: S302 - from a worker of this program
-    return {lane: np.frombuffer(raw, dtype).reshape(shape) for lane, (dtype, shape, raw) in plain.items()}
+    plain: dict[int, Any] = marshal.loads(data)  # noqa: S302 - from a worker of this program
+    for lane, value in plain.items():
+        if type(value) is tuple:
+            dtype, shape, raw = value
+            plain[lane] = np.frombuffer(raw, dtype).reshape(shape)
+    return plain

@@ -77,15 +77,16 @@ class ProcessesExecutor:
         fast: bool,
         kept_alive: bool,
         settings: Settings,
+        before: Conductor | None = None,
     ) -> None:
-        """Start the workers.
+        """Start the workers; they go on where the program was that `before` led in this process alone.
 
         Raises:
             ReactorError: if processes cannot be made from here.
         """
         self._assembly = assembly
         self._partition = Partition(assembly, workers, placement)
-        self.start_method = _start_method(start_method, factory)
+        self.start_method, self.start_reason = _start_method(start_method, factory)
         context = multiprocessing.get_context(self.start_method)
         board = BoardHandle(
             2 * workers,
@@ -107,9 +108,19 @@ class ProcessesExecutor:
         source = assembly if self.start_method == "fork" else factory
         try:
             for number in range(1, workers):
-                self._start(context, source, placement, number, fast=fast, settings=settings)
+                self._start(
+                    context,
+                    source,
+                    placement,
+                    number,
+                    fast=fast,
+                    settings=settings,
+                    before=None if before is None else before.worker,
+                )
             self._board = board.open(0)
             common, bell, gate = self._ties.opened(self._partition)
+            if before is not None:
+                before.worker.let_go()
             self._worker = _worker(self._partition, 0, self._ties, self._board, self._look_around, gate, settings)
             self.conductor = Conductor(
                 self._worker,
@@ -121,6 +132,8 @@ class ProcessesExecutor:
                 kept_alive=kept_alive,
                 look_around=self._look_around,
             )
+            if before is not None:
+                self.conductor.take_over(before)
         except BaseException:
             self._end_processes()
             raise
@@ -163,6 +176,7 @@ class ProcessesExecutor:
         *,
         fast: bool,
         settings: Settings,
+        before: Worker | None,
     ) -> None:
         """Start worker `number`."""
         here, there = context.Pipe()
@@ -181,6 +195,7 @@ class ProcessesExecutor:
                 [*self._pipes, here] if self.start_method == "fork" else [],
                 fast,
                 settings,
+                before,
             ),
             daemon=True,
         )
@@ -278,17 +293,21 @@ class ProcessesExecutor:
         self._ties.close()
 
 
-def _start_method(chosen: StartMethod | None, factory: Callable[[], Reactor] | None) -> StartMethod:
-    """How to start workers from this process."""
-    if chosen is None and fork_is_safe() and "fork" in multiprocessing.get_all_start_methods():
-        return "fork"
-    method = chosen or "spawn"
+def _start_method(chosen: StartMethod | None, factory: Callable[[], Reactor] | None) -> tuple[StartMethod, str]:
+    """How to start workers from this process, and why so."""
+    safe = fork_is_safe() and "fork" in multiprocessing.get_all_start_methods()
+    if chosen is not None:
+        method, why = chosen, "as asked for"
+    elif safe:
+        method, why = "fork", "this process has a single thread, so a copy of it is whole"
+    else:
+        method, why = "spawn", "this process has several threads (NumPy starts some, unless OPENBLAS_NUM_THREADS=1) or cannot fork"
     if method != "fork" and factory is None:
         raise ReactorError(
-            f"Workers are to be started with '{method}' (a process with several threads cannot be forked), but the "
-            "program was made from a reactor. Make it from a picklable function that makes the reactor."
+            f"Workers are to be started with '{method}' ({why}), but the program was made from a reactor. Make it from "
+            "a picklable function that makes the reactor."
         )
-    return method
+    return method, f"workers started with '{method}', {why}"
 
 
 def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the others
@@ -302,6 +321,7 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
     ends_of_caller: list[Connection],
     fast: bool,  # noqa: FBT001 - a process gets its arguments by position
     settings: Settings,
+    before: Worker | None,
 ) -> None:
     """Run worker `number` until the program ends, or the caller is gone."""
     for end in ends_of_caller:
@@ -326,9 +346,13 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
         assembly = source if isinstance(source, Assembly) else assemble(source(), fast=fast)
         partition = Partition(assembly, workers, placement)
         common, _, gate = ties.opened(partition)
+        if before is not None:
+            before.let_go()
         worker = _worker(partition, number, ties, board, look_around, gate, settings)
         workers_here.append(worker)
-        obey(worker, common, lambda: _answer(pipe, assembly, worker))
+        if before is not None:
+            worker.adopt(before)
+        obey(worker, common, lambda: _answer(pipe, assembly, worker), begun=before is not None)
     except Aborted:
         pass
     except SystemExit as leaving:

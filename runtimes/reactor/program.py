@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_args
 import numpy as np
 
 from runtimes.reactor.assembly import assemble
+from runtimes.reactor.auto import AutoExecutor
 from runtimes.reactor.declaration import Reactor, Tag
 from runtimes.reactor.errors import AssemblyError, ReactorError, did_you_mean
 from runtimes.reactor.inline import InlineExecutor
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from runtimes.reactor.conductor import Conductor
+    from runtimes.reactor.diagram import Diagram
     from runtimes.reactor.observe import Notes
     from runtimes.reactor.partition import Partition
 
 __all__ = ["ExecutorName", "Program"]
 
-ExecutorName = Literal["inline", "threads", "processes"]
+ExecutorName = Literal["auto", "inline", "threads", "processes"]
 
 _TAGS_AT_ONCE: Final = 4096
 """A run to the end goes in stretches of so many tags: what is noted of each tag is let go in between."""
@@ -37,7 +39,10 @@ _TAGS_AT_ONCE: Final = 4096
 class Executor(Protocol):
     """What runs a program; all executors behave alike."""
 
-    conductor: Conductor
+    @property
+    def conductor(self) -> Conductor:
+        """Who leads its workers."""
+        ...
 
     def advance(self, tags: int) -> list[int]:
         """Run up to `tags` tags; when each ended, on `perf_counter_ns`."""
@@ -70,9 +75,9 @@ class Program:
         self,
         main: Reactor | Callable[[], Reactor],
         *,
-        executor: ExecutorName = "inline",
+        executor: ExecutorName = "auto",
         workers: int | None = None,
-        placement: Mapping[str, int] | None = None,
+        placement: Mapping[str, int] | Callable[[int], Mapping[str, int]] | None = None,
         start_method: StartMethod | None = None,
         native: bool | None = None,
         fast: bool = False,
@@ -85,9 +90,12 @@ class Program:
 
         Args:
             main: The main reactor, or a function that makes it (picklable, where workers are spawned).
-            executor: `inline` (the calling thread), `threads` or `processes`.
-            workers: How many threads or processes, the calling one counted; by default one for each processor.
-            placement: Reactor path to worker, for reactors that are to live in a certain one.
+            executor: `inline` (the calling thread), `threads`, `processes`, or `auto`, which runs the first tags
+                inline, measures, and moves to workers if that is faster.
+            workers: How many threads or processes, the calling one counted; by default one for each processor. For
+                `auto`, how many at most.
+            placement: Reactor path to worker, for reactors that are to live in a certain one; or a function that
+                gives it for a number of workers.
             start_method: How workers are started; by default `fork` where that is safe, else `spawn`.
             native: Whether to wait with the native part; by default if it was built.
             fast: Do not wait for physical time.
@@ -108,8 +116,8 @@ class Program:
         self._fast = fast or replay is not None
         self.assembly = assemble(main if isinstance(main, Reactor) else main(), fast=self._fast)
         self._executor_name = executor
-        self._workers = workers if workers is not None else processors()
-        self._placement = placement
+        self._workers = workers
+        self._placement = placement if callable(placement) else lambda _workers: placement
         self._start_method: StartMethod | None = start_method
         self._native = native
         self._kept_alive = (self.assembly.kept_alive if keepalive is None else keepalive) and replay is None
@@ -121,8 +129,17 @@ class Program:
 
     @property
     def workers(self) -> int:
-        """How many threads or processes run the program, the calling one counted."""
-        return 1 if self._executor_name == "inline" else self._workers
+        """How many threads or processes run the program, the calling one counted; 1 before the start."""
+        return 1 if self._executor is None else self._executor.conductor.worker.partition.workers
+
+    @property
+    def execution(self) -> str:
+        """Which executor runs the program, and for `auto` why."""
+        if isinstance(self._executor, AutoExecutor):
+            return f"{self._executor.chosen}: {self._executor.reason or 'measuring'}"
+        if isinstance(self._executor, ProcessesExecutor):
+            return f"processes: {self._executor.start_reason}"
+        return self._executor_name
 
     @property
     def ended(self) -> bool:
@@ -137,31 +154,19 @@ class Program:
 
     def _make_executor(self) -> Executor:
         """The executor asked for, its workers waiting."""
-        if self.workers == 1:
-            return InlineExecutor(
-                self.assembly, fast=self._fast, kept_alive=self._kept_alive, settings=self._settings
+        how: dict[str, Any] = {"fast": self._fast, "kept_alive": self._kept_alive, "settings": self._settings}
+        if self._executor_name == "auto":
+            return AutoExecutor(
+                self.assembly, workers=self._workers, placement=self._placement, native=self._native, **how
             )
+        workers = processors() if self._workers is None else self._workers
+        where: dict[str, Any] = {"placement": self._placement(workers), "native": self._native}
+        if self._executor_name == "inline" or workers == 1:
+            return InlineExecutor(self.assembly, **how)
         if self._executor_name == "threads":
-            return ThreadsExecutor(
-                self.assembly,
-                self._workers,
-                placement=self._placement,
-                native=self._native,
-                fast=self._fast,
-                kept_alive=self._kept_alive,
-                spin=self._workers <= processors(),
-                settings=self._settings,
-            )
+            return ThreadsExecutor(self.assembly, workers, spin=workers <= processors(), **where, **how)
         return ProcessesExecutor(
-            self.assembly,
-            self._factory,
-            self._workers,
-            placement=self._placement,
-            start_method=self._start_method,
-            native=self._native,
-            fast=self._fast,
-            kept_alive=self._kept_alive,
-            settings=self._settings,
+            self.assembly, self._factory, workers, start_method=self._start_method, **where, **how
         )
 
     def advance(self, tags: int) -> NDArray[np.int64]:

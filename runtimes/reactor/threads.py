@@ -41,8 +41,9 @@ class ThreadsExecutor:
         kept_alive: bool,
         spin: bool,
         settings: Settings,
+        before: Conductor | None = None,
     ) -> None:
-        """Start the threads; they wait for orders."""
+        """Start the threads, which wait for orders; they go on where the program was that `before` led alone."""
         self._assembly = assembly
         partition = Partition(assembly, workers, placement)
         self._board_handle = BoardHandle(
@@ -59,6 +60,8 @@ class ThreadsExecutor:
         gate = common.gate(threading.Lock(), bell) if assembly.physical else None
         posts = {worker: LocalPost(partition.steps[worker], len(partition.groups)) for worker in partition.mailers}
         self._failures: list[BaseException] = []
+        if before is not None:
+            before.worker.let_go()
         self._boards = [self._board_handle.open(number) for number in range(workers)]
         self._workers = [
             Worker(
@@ -83,8 +86,12 @@ class ThreadsExecutor:
             kept_alive=kept_alive,
             look_around=self._look_around,
         )
+        if before is not None:
+            self.conductor.take_over(before)
+            for worker in self._workers[1:]:
+                worker.adopt(before.worker)
         self._threads = [
-            threading.Thread(target=self._run, args=(worker, common), name=f"reactor-worker-{worker.number}", daemon=True)
+            threading.Thread(target=self._run, args=(worker, common, before is not None), name=f"reactor-worker-{worker.number}", daemon=True)
             for worker in self._workers[1:]
         ]
         for thread in self._threads:
@@ -119,10 +126,10 @@ class ThreadsExecutor:
             self._board_handle.close()
             self._shared.close()
 
-    def _run(self, worker: Worker, common: Common) -> None:
+    def _run(self, worker: Worker, common: Common, begun: bool) -> None:  # noqa: FBT001 - a thread's arguments
         """Be a worker."""
         try:
-            obey(worker, common, lambda: None)
+            obey(worker, common, lambda: None, begun=begun)
         except Aborted:
             pass
         except BaseException as error:  # noqa: BLE001 - the caller raises it

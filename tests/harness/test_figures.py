@@ -12,7 +12,7 @@ from harness.figures import look_of, write_figures
 from harness.summary import summarise
 from tests.harness import records_of
 
-OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"}
+OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
 
 
 def record(runtime, rate, block=0, **changes):
@@ -122,7 +122,8 @@ def test_known_runtimes_have_their_fixed_colours():
 
 
 def test_known_runtimes_differ_in_marker_and_in_colour():
-    looks = [look_of(name) for name in ("sequential", "reactor", "ray", "ray-compiled", "ray-packed")]
+    reactors = ("reactor", "reactor-inline", "reactor-threads", "reactor-processes")
+    looks = [look_of(name) for name in ("sequential", *reactors, "ray", "ray-compiled", "ray-packed")]
     assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
 
 

@@ -57,7 +57,7 @@ def worker_of(child, is_worker):
 @pytest.mark.parametrize(
     ("runtime", "is_worker", "says"),
     [
-        ("reactor:executor=processes,workers=2", is_worker_of_child, r"Worker 1 \(.* was killed by SIGKILL"),
+        ("reactor-processes:workers=2", is_worker_of_child, r"Worker 1 \(.* was killed by SIGKILL"),
         ("ceiling", is_worker_of_child, r"Process [01] of the ceiling \(.* was killed by SIGKILL"),
         pytest.param("ray", is_ray_actor, r"Ray actor 'env\[[01]\]' died", marks=pytest.mark.ray),
         pytest.param("ray-packed", is_ray_actor, r"Ray actor 'host 1' died", marks=pytest.mark.ray),

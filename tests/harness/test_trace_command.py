@@ -104,7 +104,7 @@ def test_a_run_that_hangs_is_ended(reactorbench):
 
 
 def test_the_reactor_runtime_computes_the_same_with_any_executor_and_number_of_workers(reactorbench, tmp_path):
-    runtimes = {"a": "reactor:executor=inline", "b": "reactor:workers=2", "c": "reactor:workers=3"}
+    runtimes = {"a": "reactor-inline", "b": "reactor-processes:workers=2", "c": "reactor-processes:workers=3"}
     for name, runtime in runtimes.items():
         seen = reactorbench("trace", "counting", "--runtime", runtime, "--rounds", "5", "--record", name)
         assert seen.returncode == 0, seen.stderr
@@ -127,7 +127,7 @@ def test_the_first_difference_of_reactor_runs_is_named_with_tag_reaction_and_por
 
 
 def test_the_timeline_of_the_reactor_runtime_shows_rounds_alone(reactorbench, tmp_path):
-    reactorbench("trace", "counting", "--runtime", "reactor:workers=2", "--rounds", "5", "--output", "a.json")
+    reactorbench("trace", "counting", "--runtime", "reactor-processes:workers=2", "--rounds", "5", "--output", "a.json")
 
     events = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["traceEvents"]
 

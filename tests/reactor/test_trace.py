@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.reactor import Input, Output, Program, Reactor, Timer, TraceUnreadable, ms, reaction, startup
+from runtimes.reactor import (
+    Input,
+    Output,
+    PhysicalAction,
+    Program,
+    Reactor,
+    Timer,
+    TraceUnreadable,
+    ms,
+    reaction,
+    startup,
+)
 from runtimes.reactor.trace import (
     DeadlineOutcome,
     PhysicalEvent,
@@ -367,3 +378,51 @@ def test_runs_that_compute_something_else_have_different_traces(way):
 
     assert (difference.rule, difference.time_ns, difference.reactor) == ("digest", 1 * ms, "counter")
     assert (difference.reaction, difference.port) == ("count", "in_place")
+
+
+class Keys(Reactor):
+    press = PhysicalAction[str]()
+    key = Output[str]()
+
+    @reaction(startup, effects=[press])
+    def begin(self):
+        for key in "abc":
+            self.press.schedule(key)
+
+    @reaction(press, effects=[key])
+    def tell(self):
+        self.key.set(self.press.value)
+
+
+class Screen(Reactor):
+    key = Input[str]()
+
+    @reaction(key, deadline_ns=0)
+    def show(self):
+        pass
+
+    @show.late
+    def show_late(self):
+        pass
+
+
+class Typing(Reactor):
+    def __init__(self):
+        self.keys = Keys()
+        self.screen = Screen()
+        self.connect(self.keys.key, self.screen.key)
+
+
+def test_a_run_is_replayed_from_the_file_of_its_trace(way, tmp_path):
+    program = Program(Typing, recording=True)
+    program.run(100 * ms)
+    program.trace().save(tmp_path / "a.trace")
+    recording = Trace.load(tmp_path / "a.trace")
+
+    apart = {} if way["executor"] == "inline" else {"placement": {"screen": 1}}
+    replay = Program(Typing, recording=True, replay=recording, **way, **apart)
+    replay.run(100 * ms)
+
+    assert first_difference(recording, replay.trace()) is None
+    assert [event.value for event in recording.physical] == ["a", "b", "c"]
+    assert [outcome.reaction for outcome in recording.late] == ["show"] * 3

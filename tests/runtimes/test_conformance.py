@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from runtimes.reactor import Program, worker
 from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_their_own
 from runtimes.sequential import SequentialSession
+from tests.moving import force_moves
 from tests.runtimes.random_graphs import Mixer, Plan, graph_of, plans
 from workloads.dataflow import ArraySpec, Digest, Graph, GraphBuilder, Inputs, Output, Outputs, Session
 
@@ -38,7 +39,7 @@ def trace_of(session: Session, graph: Graph) -> list[str]:
 
 
 def reactor(graph: Graph, **how: Any) -> ReactorSession:
-    placement = places_of_their_own(graph, how.get("workers", 1))
+    placement = partial(places_of_their_own, graph)
     return ReactorSession(graph, Program(GraphReactor(graph), placement=placement, fast=True, **how))
 
 
@@ -46,7 +47,7 @@ def reactor(graph: Graph, **how: Any) -> ReactorSession:
 @settings(max_examples=150, deadline=None)
 def test_inline_reactors_give_what_the_loop_gives(plan: Plan, seed: int) -> None:
     graph = graph_of(plan, seed)
-    assert trace_of(reactor(graph), graph) == trace_of(SequentialSession(graph), graph)
+    assert trace_of(reactor(graph, executor="inline"), graph) == trace_of(SequentialSession(graph), graph)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4])
@@ -56,6 +57,29 @@ def test_reactors_in_processes_give_what_the_loop_gives(workers: int, plan: Plan
     graph = graph_of(plan, seed)
     parallel = reactor(graph, executor="processes", workers=workers, start_method="fork")
     assert trace_of(parallel, graph) == trace_of(SequentialSession(graph), graph)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@given(plan=plans(), seed=st.integers(0, 3))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_reactors_in_threads_give_what_the_loop_gives(workers: int, plan: Plan, seed: int) -> None:
+    graph = graph_of(plan, seed)
+    parallel = reactor(graph, executor="threads", workers=workers)
+    assert trace_of(parallel, graph) == trace_of(SequentialSession(graph), graph)
+
+
+@pytest.mark.parametrize("to_threads", [False, True], ids=["to processes", "to threads"])
+@given(plan=plans(), seed=st.integers(0, 3), after_tags=st.integers(1, ROUNDS), workers=st.integers(2, 4))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_reactors_that_move_between_rounds_give_what_the_loop_gives(
+    to_threads: bool, plan: Plan, seed: int, after_tags: int, workers: int
+) -> None:
+    graph = graph_of(plan, seed)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        moves = force_moves(monkeypatch, after_tags=after_tags, to_threads=to_threads)
+        assert trace_of(reactor(graph, workers=workers), graph) == trace_of(SequentialSession(graph), graph)
+    tasks = sum(width or 1 for width in plan.widths)
+    assert moves == (["threads" if to_threads else "processes"] if tasks > 1 else [])
 
 
 class SlowMixer(Mixer):

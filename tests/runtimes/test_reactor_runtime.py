@@ -1,4 +1,4 @@
-"""The runtime `reactor` on the real workloads: the same digests for any executor and number of workers."""
+"""The reactor runtimes on the real workloads: the same digests for each of them and any number of workers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtimes.protocol import RuntimeFailure
-from runtimes.reactor_runtimes import RUNTIME as REACTOR
+from runtimes.reactor_runtimes import AUTO, INLINE, PROCESSES, THREADS
 from runtimes.sequential import RUNTIME as SEQUENTIAL
 from tests.runtimes.failing import FailsAt, failing_graph
 from workloads.broadcast_gather import WORKLOAD as BROADCAST_GATHER
@@ -41,38 +41,66 @@ def digest_of(runtime, options, graph, rounds):
         return digest.hexdigest()
 
 
+WAYS = [
+    (INLINE, {}),
+    (THREADS, {"workers": 2}),
+    (THREADS, {"workers": 3}),
+    (PROCESSES, {"workers": 1}),
+    (PROCESSES, {"workers": 2}),
+    (PROCESSES, {"workers": 4}),
+    (AUTO, {}),
+    (AUTO, {"workers": 1}),
+]
+ALONE_AND_TOGETHER = pytest.mark.parametrize(
+    ("runtime", "options"), [(INLINE, {}), (THREADS, {"workers": 2}), (PROCESSES, {"workers": 2})], ids=str
+)
+
+
 @pytest.mark.parametrize(("workload", "parameters", "rounds"), CELLS, ids=lambda value: str(value)[:60])
-def test_one_two_and_four_workers_compute_what_the_loop_computes(workload, parameters, rounds):
+def test_every_reactor_runtime_computes_what_the_loop_computes_with_any_number_of_workers(
+    workload, parameters, rounds
+):
     graph = workload.build(workload.parameters(**parameters), 11)
     expected = digest_of(SEQUENTIAL, {}, graph, rounds)
-    ways = [{"executor": "inline"}, {"workers": 1}, {"workers": 2}, {"workers": 4}]
-    assert [digest_of(REACTOR, way, graph, rounds) for way in ways] == [expected] * 4
+    digests = {(way.name, *options.values()): digest_of(way, options, graph, rounds) for way, options in WAYS}
+    assert digests == dict.fromkeys(digests, expected)
+
+
+@pytest.mark.parametrize(("workload", "parameters", "rounds"), CELLS, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize("workers", [2, 3])
+def test_what_was_built_in_one_process_computes_the_same_once_it_has_moved_to_others(
+    workload, parameters, rounds, workers, moves
+):
+    graph = workload.build(workload.parameters(**parameters), 11)
+    expected = digest_of(SEQUENTIAL, {}, graph, rounds)
+    assert digest_of(AUTO, {"workers": workers}, graph, rounds) == expected
+    assert moves == ["processes"]
 
 
 def test_another_seed_gives_another_digest():
     graphs = [SIMULATION.build(SIMULATION.parameters(envs=2), seed) for seed in (1, 2)]
-    assert digest_of(REACTOR, {}, graphs[0], 20) != digest_of(REACTOR, {}, graphs[1], 20)
+    assert digest_of(AUTO, {}, graphs[0], 20) != digest_of(AUTO, {}, graphs[1], 20)
 
 
-@pytest.mark.parametrize("options", [{"executor": "inline"}, {"workers": 2}], ids=str)
-def test_a_task_that_fails_is_named_with_its_round(options):
+@ALONE_AND_TOGETHER
+def test_a_task_that_fails_is_named_with_its_round(runtime, options):
     with (
         pytest.raises(RuntimeFailure, match=r"Task 'part\[2\]' failed in round 4: ArithmeticError: four"),
-        REACTOR.open(failing_graph("fire"), REACTOR.options(**options), Path("unused")) as session,
+        runtime.open(failing_graph("fire"), runtime.options(**options), Path("unused")) as session,
     ):
         session.advance(10)
 
 
-@pytest.mark.parametrize("options", [{"executor": "inline"}, {"workers": 2}], ids=str)
-def test_a_task_that_cannot_be_built_is_named_and_nothing_is_left(options):
+@ALONE_AND_TOGETHER
+def test_a_task_that_cannot_be_built_is_named_and_nothing_is_left(runtime, options):
     with pytest.raises(RuntimeFailure, match=r"Task 'part\[2\]' failed before round 0: ArithmeticError: built"):
-        REACTOR.open(failing_graph("build"), REACTOR.options(**options), Path("unused"))
+        runtime.open(failing_graph("build"), runtime.options(**options), Path("unused"))
     assert multiprocessing.active_children() == []
 
 
 def test_a_worker_that_was_killed_between_rounds_is_named_by_whatever_comes_next():
     for act in ("advance", "tallies"):
-        with REACTOR.open(failing_graph("nothing"), REACTOR.options(workers=2), Path("unused")) as session:
+        with PROCESSES.open(failing_graph("nothing"), PROCESSES.options(workers=2), Path("unused")) as session:
             session.advance(2)
             (worker,) = multiprocessing.active_children()
             worker.kill()
@@ -81,9 +109,9 @@ def test_a_worker_that_was_killed_between_rounds_is_named_by_whatever_comes_next
                 session.advance(1) if act == "advance" else session.tallies()
 
 
-@pytest.mark.parametrize("options", [{"executor": "inline"}, {"workers": 2}], ids=str)
-def test_closing_closes_every_task_where_it_lives(options, tmp_path):
-    session = REACTOR.open(failing_graph(str(tmp_path)), REACTOR.options(**options), Path("unused"))
+@ALONE_AND_TOGETHER
+def test_closing_closes_every_task_where_it_lives(runtime, options, tmp_path):
+    session = runtime.open(failing_graph(str(tmp_path)), runtime.options(**options), Path("unused"))
     session.advance(2)
     session.close()
     session.close()
@@ -92,7 +120,7 @@ def test_closing_closes_every_task_where_it_lives(options, tmp_path):
 
 def test_durations_are_those_of_each_round():
     graph = SIMULATION.build(SIMULATION.parameters(envs=2), 0)
-    with REACTOR.open(graph, REACTOR.options(), Path("unused")) as session:
+    with AUTO.open(graph, AUTO.options(), Path("unused")) as session:
         durations_ns = session.advance(25)
     assert durations_ns.shape == (25,)
     assert durations_ns.dtype == np.int64
@@ -105,6 +133,6 @@ def test_the_failing_task_does_nothing_else_wrong():
         task.fire({}, {})
 
 
-def test_workers_for_the_inline_executor_are_refused():
-    with pytest.raises(ValueError, match="workers=4 goes with executor=processes"):
-        REACTOR.options(executor="inline", workers=4)
+def test_one_thread_has_no_number_of_workers():
+    with pytest.raises(TypeError, match="workers"):
+        INLINE.options(workers=4)
