@@ -82,20 +82,21 @@ class TaskReactor(Reactor):
             port for port in self.senders if any(e.delay for e in graph.edges_from(PortRef(node.path, port)))
         ]
         self.priming_tags = _longest_delay(graph)
-        everything = {"sources": self.receivers, "effects": list(self.senders.values())}
-        self.add_reaction("build", self.build, triggers=[startup], **everything)
+        effects = list(self.senders.values())
+        self.add_reaction("build", self.build, triggers=[startup], sources=self.receivers, effects=effects)
         self.round = Timer(ROUND_NS, offset_ns=(1 + self.priming_tags) * ROUND_NS)
         if self.delayed:
             tags = range(1, self.priming_tags + 1)
             before = [self.add(f"before_round_{tag}", Timer(offset_ns=tag * ROUND_NS)) for tag in tags]
-            effects = [self.senders[port] for port in self.delayed]
-            self.add_reaction("prime", self.prime, triggers=before, effects=effects)
+            late = [self.senders[port] for port in self.delayed]
+            self.add_reaction("prime", self.prime, triggers=before, effects=late)
         self.add_reaction(
             "fire",
             self.fire,
             triggers=[self.round],
+            sources=self.receivers,
+            effects=effects,
             prepare=self.prepare_fire,
-            **everything,
         )
 
     def build(self) -> None:
@@ -237,7 +238,7 @@ class GraphReactor(Reactor):
                 broadcast=edge.shape in {EdgeShape.BROADCAST, EdgeShape.SCATTER},
             )
 
-    def ports(self, path: str, name: str) -> PortBank:
+    def ports(self, path: str, name: str) -> PortBank[Any]:
         """The port `name` of a task, or of all members of a bank."""
         home = self.declared.children[path]
         return PortBank([getattr(home, name)]) if isinstance(home, Reactor) else home.port(name)

@@ -84,9 +84,7 @@ def _notice(_options: Options | NoOptions) -> str | None:
     return "The native part was not built: workers wait on semaphores, which is slower."
 
 
-def _runtime(
-    name: str, executor: Executor, summary: str, options: type[Options | NoOptions] = Options
-) -> Runtime:
+def _runtime(name: str, executor: Executor, summary: str, options: type[Options | NoOptions] = Options) -> Runtime:
     return Runtime(
         name=name,
         summary=summary,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
 import shlex
 
 import pytest
 
+import runtimes.reactor
+from runtimes.reactor import Tag, Timeline, ms
+from runtimes.reactor.timeline import waiting_for
 from tests.pages import Command, code_blocks_in, commands_in, dead_links_in, files_in, run
 
 PAGES = ("reactors-tutorial.md", "reactors-explained.md", "reactors-reference.md")
@@ -71,3 +75,88 @@ def test_what_a_page_of_the_docs_links_to_is_there(docs, page):
 def test_the_readme_leads_to_the_pages(repository):
     linked = re.findall(r"\]\(docs/([^)#]+)\)", (repository / "README.md").read_text(encoding="utf-8"))
     assert set(PAGES) <= set(linked)
+
+
+def test_the_reference_is_what_the_docstrings_say(docs, repository, tmp_path):
+    done = run(tmp_path, repository, str(repository / "scripts" / "reactor-reference"))
+    assert done.returncode == 0, done.stderr
+    assert (docs / "reactors-reference.md").read_text(encoding="utf-8") == done.stdout, (
+        "Run scripts/refresh-docs reference."
+    )
+
+
+def test_every_public_name_of_the_library_stands_in_the_reference(docs):
+    headings = re.findall(r"^### `(\w+)", (docs / "reactors-reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(runtimes.reactor.__all__) <= set(headings)
+
+
+@pytest.fixture
+def tutorial(docs, tmp_path):
+    """A folder with the files of the tutorial."""
+    for name, text in files_in(docs / "reactors-tutorial.md").items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("picture", "by_level"), [("training.svg", False), ("training-levels.svg", True)])
+def test_a_diagram_of_the_docs_shows_the_program_of_the_tutorial(docs, tutorial, repository, picture, by_level):
+    program = "from solve import UntilSolved; from runtimes.reactor import Program"
+    done = run(tutorial, repository, "-c", f"{program}; print(Program(UntilSolved).diagram(by_level={by_level}).dot)")
+    labels = [line for label in re.findall(r'label="(.*?)"', done.stdout) for line in label.split(r"\n")]
+    assert labels, done.stderr
+    assert sorted(texts_of(docs / "pictures" / picture)) == sorted(labels), "Run scripts/refresh-docs diagrams."
+
+
+def test_the_timeline_of_the_docs_shows_both_workers_of_the_tutorial(docs):
+    assert {"worker 0", "worker 1", "rollouts.play", "learner.learn", "waiting"} <= set(
+        texts_of(docs / "pictures" / "timeline.svg")
+    )
+
+
+def texts_of(picture):
+    """The texts of an SVG picture."""
+    return [html.unescape(text).strip() for text in re.findall(r"<text[^>]*>(.*?)</text>", picture.read_text("utf-8"))]
+
+
+@pytest.fixture
+def timeline(tmp_path):
+    """The file of a timeline of two workers and two tags: at each, two members of a bank and then a sink."""
+    spans = {0: [(0, 0, 0, 4000), (2, 0, 9000, 9500), (0, 1, 10_000, 14_000)], 1: [(1, 0, 1000, 8000)]}
+    spans[0].insert(1, (waiting_for(1), 0, 4000, 8500))
+    path = tmp_path / "timeline.json"
+    Timeline(
+        spans=spans,
+        reactions=["member[0].work", "member[1].work", "sink.take"],
+        home=[0, 1, 0],
+        tags=[Tag(0, 0), Tag(3 * ms, 1)],
+        predecessors=[(), (), (0, 1)],
+    ).save(path)
+    return path
+
+
+def test_a_timeline_is_drawn_with_its_workers_tags_and_reactions(timeline, tmp_path, repository):
+    drawn = draw(timeline, repository, "picture.svg")
+    assert drawn.returncode == 0, drawn.stderr
+    texts = set(texts_of(tmp_path / "picture.svg"))
+    assert {"worker 0", "worker 1", "tag (0 ms, 0)", "tag (3 ms, 1)"} <= texts
+    assert {"member.work", "sink.take", "waiting"} <= texts
+
+
+def test_a_part_of_a_timeline_shows_its_tags_alone(timeline, tmp_path, repository):
+    drawn = draw(timeline, repository, "picture.svg", "--tags", "1:1")
+    assert drawn.returncode == 0, drawn.stderr
+    texts = set(texts_of(tmp_path / "picture.svg"))
+    assert "tag (3 ms, 1)" in texts
+    assert not {"tag (0 ms, 0)", "sink.take"} & texts
+
+
+def test_a_file_without_a_timeline_is_refused_by_name(tmp_path, repository):
+    path = tmp_path / "other.json"
+    path.write_text("[]", encoding="utf-8")
+    drawn = draw(path, repository, "picture.svg")
+    assert drawn.returncode == 1
+    assert drawn.stderr.startswith(f"{path} holds no timeline")
+
+
+def draw(timeline, repository, *arguments):
+    return run(timeline.parent, repository, str(repository / "scripts" / "draw-timeline"), str(timeline), *arguments)

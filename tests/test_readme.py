@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -11,14 +10,13 @@ import tomllib
 
 import pytest
 
-CODE = re.compile(r"```(?:python|toml)\n# (?P<name>\S+)\n(?P<text>.*?)```", re.DOTALL)
+from tests.pages import dead_links_in, files_in, run
 
 
 @pytest.fixture(scope="module")
 def files(repository):
     """The files that the README shows, by name."""
-    text = (repository / "README.md").read_text(encoding="utf-8")
-    return {match["name"]: match["text"] for match in CODE.finditer(text)}
+    return files_in(repository / "README.md")
 
 
 @pytest.fixture
@@ -33,18 +31,6 @@ def folder(files, tmp_path):
     lines = [f"[{group}]\n" + "\n".join(f"{n} = {v}" for n, v in names.items()) for group, names in groups.items()]
     (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
     return tmp_path
-
-
-def run(folder, repository, *command):
-    path = os.pathsep.join([str(folder), str(repository)])
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_the_workload_and_the_runtime_of_the_readme_run_beside_ours(folder, repository):
@@ -104,6 +90,4 @@ def test_every_option_in_the_readme_exists(repository):
 
 @pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "results/README.md"])
 def test_what_a_page_links_to_is_there(repository, page):
-    text = re.sub(r"```.*?```", "", (repository / page).read_text(encoding="utf-8"), flags=re.DOTALL)
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
-    assert {link for link in links if not ((repository / page).parent / link).exists()} == set()
+    assert dead_links_in(repository / page) == set()

@@ -35,6 +35,7 @@ from runtimes.reactor.declaration import (
 from runtimes.reactor.errors import (
     AssemblyError,
     CausalityError,
+    OutOfSharedMemory,
     ReactionFailed,
     ReactionStuck,
     ReactorError,
@@ -53,6 +54,7 @@ __all__ = [
     "Input",
     "LogicalAction",
     "Mode",
+    "OutOfSharedMemory",
     "Output",
     "PhysicalAction",
     "Port",

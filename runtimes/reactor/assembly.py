@@ -12,7 +12,7 @@ to agree on the next one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import cycle, islice, pairwise
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from runtimes.reactor.declaration import (
@@ -161,7 +161,9 @@ class Assembly:
     def physical(self) -> bool:
         """Whether events may come from outside."""
         return any(
-            isinstance(e, PhysicalAction | Watchdog) for r in self.reactors.values() for e in r.declared.elements.values()
+            isinstance(e, PhysicalAction | Watchdog)
+            for r in self.reactors.values()
+            for e in r.declared.elements.values()
         )
 
     @property
@@ -201,7 +203,11 @@ def assemble(main: Reactor, *, fast: bool = True) -> Assembly:
     period_ns = _clock_of(reactors.values()) if fast else 0
     wiring = _Wiring(reactors, modes, mode_of, period_ns)
     feeds_by_channel = wiring.feeds()
-    rows = [_row(reactor, declared, modes, mode_of) for reactor in reactors.values() for declared in reactor.declared.reactions]
+    rows = [
+        _row(reactor, declared, modes, mode_of)
+        for reactor in reactors.values()
+        for declared in reactor.declared.reactions
+    ]
     if period_ns:
         _check_triggers(rows, feeds_by_channel)
     slots = _slots_needed(feeds_by_channel)
@@ -328,7 +334,9 @@ class _Wiring:
         self._direct: dict[Channel, list[tuple[Channel, Connection, Reactor]]] = {}
         self._relays: dict[tuple[Channel, int, bool, int | None], Channel] = {}
         self._roots: dict[Channel, tuple[Channel, int] | None] = {}
-        written = {p for r in reactors.values() for x in r.declared.reactions for p in x.effects if isinstance(p, Output)}
+        written = {
+            p for r in reactors.values() for x in r.declared.reactions for p in x.effects if isinstance(p, Output)
+        }
         for reactor in list(reactors.values()):
             inside = {id(reactor), *(id(contained) for contained in _contained(reactor))}
             for connection in reactor.declared.connections:
@@ -342,6 +350,9 @@ class _Wiring:
             for port in reactor.declared.elements.values():
                 if isinstance(port, Input):
                     found[port] = tuple(self._root((port, channel)) for channel in range(port.channels))
+        # Also where nobody reads: what is delayed makes a tag all the same.
+        for channel in list(self._direct):
+            self._root(channel)
         for path in self.homes:
             for port in self.reactors[path].declared.elements.values():
                 if isinstance(port, Input):
@@ -410,7 +421,9 @@ class _Wiring:
         if key not in self._relays:
             how = "physically" if connection.physical else "after"
             relay = Relay(port, after_ns=connection.after_ns or 0, physical=connection.physical)
-            name = f"{port}[{number}] {how} {connection.after_ns or 0} ns" + ("" if mode is None else f" in mode {mode}")
+            name = f"{port}[{number}] {how} {connection.after_ns or 0} ns" + (
+                "" if mode is None else f" in mode {mode}"
+            )
             self._install(name, relay, mode, reactor.path if mode is not None else port.owner.path)
             self._roots[relay.arriving, 0] = ((port, number), delay)
             self._relays[key] = (relay.leaving, 0)
@@ -509,13 +522,17 @@ def _row(
                 f"Reaction '{where}' names '{part}' of another reactor. Connect it to a port of its own."
             )
     for effect in declared.effects:
-        if isinstance(effect, Input | Timer) or effect in declared.triggers and isinstance(effect, Output):
+        if isinstance(effect, Input | Timer) or (effect in declared.triggers and isinstance(effect, Output)):
             raise AssemblyError(f"Reaction '{where}' has '{effect}' among its effects, which nobody can set.")
     if (declared.deadline_ns is None) != (declared.late is None):
         lacks = "no method to run when it is violated: decorate one with @NAME.late"
         raise AssemblyError(
             f"Reaction '{where}' has "
-            + (f"a deadline but {lacks}." if declared.late is None else "a method for a violated deadline but no deadline.")
+            + (
+                f"a deadline but {lacks}."
+                if declared.late is None
+                else "a method for a violated deadline but no deadline."
+            )
         )
     number = mode_of[reactor.path]
     if declared.mode is not None:

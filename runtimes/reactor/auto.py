@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimes.reactor.inline import InlineExecutor
+from runtimes.reactor.interrupts import deferred_interrupts
 from runtimes.reactor.partition import Partition
 from runtimes.reactor.processes import ProcessesExecutor, fork_is_safe, processors
 from runtimes.reactor.threads import ThreadsExecutor
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
     from runtimes.reactor.assembly import Assembly
     from runtimes.reactor.conductor import Conductor
+    from runtimes.reactor.home import Settings
     from runtimes.reactor.observe import Notes
-    from runtimes.reactor.worker import Settings
 
 __all__ = ["AutoExecutor", "Estimate", "estimate"]
 
@@ -191,7 +192,8 @@ class AutoExecutor:
             self._executor = ThreadsExecutor(self._assembly, best.workers, spin=True, **more)
             return
         gc.collect()
-        self._executor = ProcessesExecutor(self._assembly, None, best.workers, start_method="fork", **more)
+        with deferred_interrupts():
+            self._executor = ProcessesExecutor(self._assembly, None, best.workers, start_method="fork", **more)
 
     def _costs(self) -> list[float]:
         """What each reaction costs in a tag, in nanoseconds."""
@@ -210,9 +212,7 @@ class AutoExecutor:
         ]
 
 
-def estimate(
-    assembly: Assembly, costs: Sequence[float], workers: int, placement: Mapping[str, int] | None
-) -> Estimate:
+def estimate(assembly: Assembly, costs: Sequence[float], workers: int, placement: Mapping[str, int] | None) -> Estimate:
     """How long a tag would take with so many workers, if its reactions cost so much."""
     partition = Partition(assembly, workers, placement)
     home = [partition.placement[row.reactor] for row in assembly.reactions]

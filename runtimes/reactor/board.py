@@ -11,7 +11,7 @@ import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from runtimes.reactor.memory import Segment
+from runtimes.reactor.memory import Segment, out_of_memory_named
 
 _native: Any = None
 with contextlib.suppress(ImportError):  # built without a C compiler; `native_available` says so
@@ -80,10 +80,11 @@ class BoardHandle:
         self.native = native
         self.threads = threads
         # The semaphore board keeps one flag there; both kinds need the same descriptor passed on.
-        self.segment = Segment(lines * (_native.LINE_BYTES if native else 1))
-        self.permits: list[list[Semaphore]] = (
-            [] if native else [[context.Semaphore(0) for _ in range(processes)] for _ in range(lines)]
-        )
+        self.segment = Segment(lines * (_native.LINE_BYTES if native else 1), purpose="the board of progress")
+        with out_of_memory_named(32 * lines * processes, f"{lines * processes} semaphores"):
+            self.permits: list[list[Semaphore]] = (
+                [] if native else [[context.Semaphore(0) for _ in range(processes)] for _ in range(lines)]
+            )
 
     def open(self, process: int) -> Board:
         """The board as process number `process` sees it."""

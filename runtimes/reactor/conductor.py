@@ -35,7 +35,6 @@ TAG: Final = 4
 """Run one tag."""
 LOOK: Final = 5
 """Answer what was asked through the pipe."""
-END: Final = 6
 
 _LOOK_S: Final = 0.05
 """How long to wait for an event from outside before looking whether the others live."""
@@ -129,7 +128,7 @@ class Conductor:
         self._peers = range(1, self._partition.workers)
         self._period_ns = self._partition.assembly.period_ns
         self._now: tuple[int, int] = (0, -1)
-        self._alone = fast and gate is None and not self._peers and worker.modes is None and not worker.timeline
+        self._alone = fast and gate is None and not self._peers and worker.sources.modes is None and not worker.timeline
         """Nobody to ask, nothing to wait for, nothing to note."""
         self._timeline = worker.timeline
 
@@ -180,10 +179,6 @@ class Conductor:
     def ask(self, worker: int) -> None:
         """Let a worker look for a question."""
         self._order(1 << worker, LOOK)
-
-    def end(self) -> None:
-        """Let all workers end."""
-        self._order(_EVERYONE, END)
 
     def _begin(self) -> None:
         start_ns = perf_counter_ns()
@@ -237,7 +232,9 @@ class Conductor:
         """Whether anyone who took part has requested a stop."""
         if taking_part & 1 and self.worker.wants_stop:
             return True
-        return bool(self._peers) and any(taking_part >> peer & 1 and self._common.proposals[peer][2] for peer in self._peers)
+        return bool(self._peers) and any(
+            taking_part >> peer & 1 and self._common.proposals[peer][2] for peer in self._peers
+        )
 
     def _decide(self) -> tuple[int, int, int, bool]:
         """The next tag, who takes part, and whether it is the last; waits until its time has come."""
@@ -299,7 +296,11 @@ class Conductor:
 
 
 def obey(worker: Worker, common: Common, answer: Callable[[], None], *, begun: bool = False) -> None:
-    """Do what worker 0 orders, until the end; a program that has `begun` goes on."""
+    """Do what worker 0 orders, until the program is given up; one that has `begun` goes on.
+
+    Raises:
+        Aborted: at the end, or if another worker failed.
+    """
     order, proposal = common.orders[worker.number], common.proposals[worker.number]
     line = worker.partition.workers + worker.number
     orders = 0
@@ -310,8 +311,6 @@ def obey(worker: Worker, common: Common, answer: Callable[[], None], *, begun: b
         kind = order[0]
         if worker.timeline and kind == TAG:
             worker.notes.spans.append((DECIDING, order[1], begin, perf_counter_ns()))
-        if kind == END:
-            return
         if kind == LOOK:
             answer()
             continue
@@ -327,4 +326,3 @@ def obey(worker: Worker, common: Common, answer: Callable[[], None], *, begun: b
             worker.run_clocked_last(order[1], order[2])
         else:
             worker.run_clocked(order[1], last_aligned=kind == RUN_LAST)
-

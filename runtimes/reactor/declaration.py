@@ -11,7 +11,20 @@ from __future__ import annotations
 import copy
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Protocol, Self, TypeVar, cast, final, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
 
 import numpy as np
 
@@ -22,7 +35,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-    from runtimes.reactor.live import Cell, LiveAction, LiveInput, LiveOutput, LiveReactor, LiveWatchdog
+    from runtimes.reactor.events import LivePhysicalAction
+    from runtimes.reactor.live import (
+        Cell,
+        LiveAction,
+        LiveInput,
+        LiveOutput,
+        LiveReactor,
+        LiveWatchdog,
+    )
+    from runtimes.reactor.senders import Sender
 
 __all__ = [
     "Bank",
@@ -256,7 +278,7 @@ class Input(Port[T]):
 
     __slots__ = ("cell", "live", "mutable", "retain")
 
-    def __init__(  # noqa: PLR0913 - what can be said of a port, all named at the call
+    def __init__(
         self,
         *,
         width: int | None = None,
@@ -452,12 +474,20 @@ class PhysicalAction(_Action[T]):
     __slots__ = ()
 
     def schedule(self, value: T | None = None, *, delay_ns: int = 0) -> None:
-        """Schedule an event at the physical time of now plus the delays. From any thread or process.
+        """Schedule an event at the physical time of now plus the delays. From any thread where its reactor lives.
 
         Raises:
             ValueError: for a negative delay.
         """
         self._live().schedule(value, delay_ns)
+
+    def sender(self) -> Sender:
+        """What other processes schedule it with: it can be pickled, forked along, and outlives no program.
+
+        Raises:
+            UndeclaredError: if the program does not run, or the reactor lives in another process.
+        """
+        return cast("LivePhysicalAction", self._live()).sender()
 
 
 @final
@@ -620,6 +650,10 @@ class ReactionMethod(Generic[R]):
         self.late_function = function
         return function
 
+    @overload
+    def __get__(self, instance: None, owner: type[R]) -> Self: ...
+    @overload
+    def __get__(self, instance: R, owner: type[R]) -> Callable[[], None]: ...
     def __get__(self, instance: R | None, owner: type[R]) -> Any:
         """The plain method, so that a subclass may call it."""
         return self if instance is None else self.function.__get__(instance, owner)
@@ -719,7 +753,7 @@ class ReactorType(type):
     reactors are being made.
     """
 
-    parts: dict[str, Element | State[Any]]
+    declared_parts: dict[str, Element | State[Any]]
     _being_made = 0
     _lock = threading.Lock()
 
@@ -729,30 +763,34 @@ class ReactorType(type):
         for key, part in parts.items():
             del body[key]
             part.name = key
+            _check_name(key, name)
         made = super().__new__(mcs, name, bases, body, **more)
-        made.parts = parts
+        made.declared_parts = parts
         return made
 
-    def __getattr__(cls, name: str) -> Any:
-        """What a class body names: `Base.port`."""
-        for base in cls.__mro__:
-            part = vars(base).get("parts", {}).get(name)
-            if part is not None:
-                return part
-        raise AttributeError(f"Reactor class '{cls.__name__}' has no part or method '{name}'.")
+    # Type checkers take the attributes of class and instance from the class body, and need not know of these.
+    if not TYPE_CHECKING:
 
-    def __call__(cls, *args: Any, **more: Any) -> Any:
-        """Make a reactor; while that goes on, parts that are assigned to it are bound."""
-        with ReactorType._lock:
-            ReactorType._being_made += 1
-            Reactor.__setattr__ = _bind_part  # type: ignore[method-assign, assignment]  # see above
-        try:
-            return super().__call__(*args, **more)
-        finally:
+        def __getattr__(cls, name: str) -> Any:
+            """What a class body names: `Base.port`."""
+            for base in cls.__mro__:
+                part = vars(base).get("declared_parts", {}).get(name)
+                if part is not None:
+                    return part
+            raise AttributeError(f"Reactor class '{cls.__name__}' has no part or method '{name}'.")
+
+        def __call__(cls, *args: Any, **more: Any) -> Any:
+            """Make a reactor; while that goes on, parts that are assigned to it are bound."""
             with ReactorType._lock:
-                ReactorType._being_made -= 1
-                if not ReactorType._being_made:
-                    del Reactor.__setattr__
+                ReactorType._being_made += 1
+                Reactor.__setattr__ = _bind_part
+            try:
+                return super().__call__(*args, **more)
+            finally:
+                with ReactorType._lock:
+                    ReactorType._being_made -= 1
+                    if not ReactorType._being_made:
+                        del Reactor.__setattr__
 
 
 class Reactor(metaclass=ReactorType):
@@ -770,12 +808,12 @@ class Reactor(metaclass=ReactorType):
     live: LiveReactor | None = None
     """What it can ask while the program runs."""
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         """Give the instance its own copies of what the class bodies declare, base classes first."""
         self = super().__new__(cls)
         self.declared = Declared()
         bases = list(reversed(cls.__mro__))
-        named = [item for base in bases for item in vars(base).get("parts", {}).items()]
+        named = [item for base in bases for item in vars(base).get("declared_parts", {}).items()]
         # A mode first: what belongs to it is bound to the reactor's own copy of it.
         for kind in (Mode, Element):
             for name, element in named:
@@ -799,6 +837,9 @@ class Reactor(metaclass=ReactorType):
             AssemblyError: if the name is taken.
         """
         declared = self.declared
+        if part is declared.elements.get(name):
+            return part
+        _check_name(name, type(self).__name__)
         if name in declared.elements or name in declared.children:
             raise AssemblyError(f"'{type(self).__name__}' has two parts named '{name}'. Give one another name.")
         if isinstance(part, Element):
@@ -851,7 +892,7 @@ class Reactor(metaclass=ReactorType):
             )
         )
 
-    def connect(  # noqa: PLR0913 - the kinds of connection, all named at the call
+    def connect(
         self,
         sources: Port[T] | PortBank[T],
         targets: Port[T] | PortBank[T],
@@ -942,6 +983,21 @@ class Reactor(metaclass=ReactorType):
             body=method.function.__get__(self, type(self)),
             effects=tuple(self._own(effect) for effect in method.effects),
         )
+
+
+def _check_name(name: str, owner: str) -> None:
+    """Raise if a part of that name would hide what every reactor has.
+
+    Raises:
+        AssemblyError: if it would.
+    """
+    if name in _RESERVED:
+        raise AssemblyError(f"'{owner}' has a part named '{name}', as every reactor has. Give it another name.")
+
+
+_RESERVED: Final = frozenset(
+    {"add", "add_reaction", "connect", "declared", "live", "path", "physical_time_ns", "request_stop", "tag"}
+)
 
 
 def _bind_part(self: Reactor, name: str, value: Any) -> None:

@@ -7,6 +7,7 @@ ReactorError
  +-- ReactionFailed      a reaction raised; names reactor, reaction and tag
  +-- ReactionStuck       a reaction took longer than the watch time
  +-- WorkerDied          a worker process ended without being asked to
+ +-- OutOfSharedMemory   there is not as much shared memory as the program wants
  +-- TraceUnreadable     a file that should hold a trace does not; names line and rule
 """
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AssemblyError",
     "CausalityError",
+    "OutOfSharedMemory",
     "ReactionFailed",
     "ReactionStuck",
     "ReactorError",
@@ -28,6 +30,7 @@ __all__ = [
     "UndeclaredError",
     "WorkerDied",
     "did_you_mean",
+    "summary_of",
 ]
 
 
@@ -54,7 +57,9 @@ class ReactionFailed(ReactorError):  # noqa: N818 - what happened
     where it did not.
     """
 
-    def __init__(self, reactor: str, reaction: str, tag: tuple[int, int], summary: str, remote_traceback: str = "") -> None:
+    def __init__(
+        self, reactor: str, reaction: str, tag: tuple[int, int], summary: str, remote_traceback: str = ""
+    ) -> None:
         """Name the failure; `tag` is (nanoseconds, microstep), `summary` the exception's type and message."""
         super().__init__(reactor, reaction, tag, summary, remote_traceback)
         self.reactor = reactor
@@ -71,15 +76,44 @@ class ReactionFailed(ReactorError):  # noqa: N818 - what happened
 
 
 class ReactionStuck(ReactorError):  # noqa: N818 - what happened
-    """A reaction had not returned when the watch time was over; the message names it."""
+    """A reaction had not returned when the watch time was over."""
+
+    def __init__(self, reactor: str, reaction: str, tag: tuple[int, int], running_s: float, circumstances: str) -> None:
+        """Name it, with how long it was running then, in seconds, and where, and who waits for it."""
+        super().__init__(reactor, reaction, tag, running_s, circumstances)
+        self.reactor = reactor
+        self.reaction = reaction
+        self.tag = tag
+        self.running_s = running_s
+        self.circumstances = circumstances
+
+    def __str__(self) -> str:
+        """One line."""
+        where = f"{self.reactor}.{self.reaction}" if self.reactor else self.reaction
+        return (
+            f"Reaction '{where}' has not returned for {self.running_s:.3g} s at tag ({self.tag[0]} ns, {self.tag[1]}). "
+            f"{self.circumstances}"
+        )
 
 
 class WorkerDied(ReactorError):  # noqa: N818 - what happened
     """A worker process ended without being asked to; the message says which, how and when."""
 
 
+class OutOfSharedMemory(ReactorError):  # noqa: N818 - what happened
+    """There is not as much shared memory as wanted; the message says how much, for what, and what helps."""
+
+
 class TraceUnreadable(ReactorError):  # noqa: N818 - what happened
     """A file that should hold a trace cannot be read as one; the message names the line and the rule."""
+
+
+def summary_of(error: BaseException) -> str:
+    """The type and message of an exception, also of one whose message cannot be had."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as another:  # noqa: BLE001 - whatever its __str__ raises
+        return f"{type(error).__name__} (its message cannot be had: __str__ raised {type(another).__name__})"
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from runtimes.reactor.declaration import LogicalAction, PhysicalAction, Tag
 from runtimes.reactor.errors import UndeclaredError
+from runtimes.reactor.senders import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableSequence
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from runtimes.reactor.declaration import Timer
     from runtimes.reactor.live import Cell, Clock
     from runtimes.reactor.modes import ModeTable
+    from runtimes.reactor.senders import Sender
 
 __all__ = [
+    "ENDED",
     "NEVER_NS",
     "Event",
     "EventQueue",
@@ -38,6 +41,9 @@ __all__ = [
 
 NEVER_NS: Final = 1 << 62
 """The time of an event that there is not."""
+
+_GRACE_S: Final = 0.5
+"""How long a thread may take to end."""
 
 Holder = list[Any]
 """The value of a scheduled event, alone in a list; empty once the event was taken back."""
@@ -101,7 +107,9 @@ class EventQueue:
 class LiveTimer:
     """A timer that runs."""
 
-    def __init__(self, timer: Timer, queue: EventQueue, ready: list[int], triggers: Iterable[int], mode: int | None) -> None:
+    def __init__(
+        self, timer: Timer, queue: EventQueue, ready: list[int], triggers: Iterable[int], mode: int | None
+    ) -> None:
         """Trigger reactions by rank when it fires."""
         self.mode = mode
         self.element = timer
@@ -155,8 +163,7 @@ class Inbox:
     def put(self, tag: tuple[int, int], source: EventSource, holder: Holder) -> None:
         """Insert; the gate is held."""
         self._events.append((tag, source, holder))
-        if tag < (self._words[0], self._words[1]):
-            self._words[0], self._words[1] = tag
+        self._words[0], self._words[1] = min((self._words[0], self._words[1]), tag)
 
     def empty_into(self, queue: EventQueue) -> None:
         """Move everything into the queue of this worker."""
@@ -334,12 +341,23 @@ class LiveAction:
 class LivePhysicalAction(LiveAction):
     """A physical action that runs: any thread may schedule it."""
 
-    def __init__(self, *args: Any, inbox: Inbox, replayed: bool, tags: list[Tag] | None) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        inbox: Inbox,
+        replayed: bool,
+        tags: list[Tag] | None,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
         """Come in through `inbox`; if `replayed`, events come from a recording, or get the recorded `tags`."""
         super().__init__(*args)
+        self.on_failure = on_failure
+        """Told if what another process has sent cannot be taken up."""
         self._inbox = inbox
         self._replayed = replayed
         self._tags = None if tags is None else iter(tags)
+        self._receiver: Receiver | None = None
+        self._receiver_lock = threading.Lock()
 
     def schedule(self, value: Any, delay_ns: int) -> None:
         """Schedule an event at the physical time of now plus the delays."""
@@ -363,9 +381,39 @@ class LivePhysicalAction(LiveAction):
         if self.modes is None or self.modes.accepts(self):
             super().fire(time_ns, microstep, holder)
 
+    def sender(self) -> Sender:
+        """What other processes schedule it with; the first one starts a thread that listens."""
+        with self._receiver_lock:
+            if self._receiver is None:
+                self._receiver = Receiver(str(self.action), self.schedule, self.on_failure)
+            return self._receiver.sender
+
+    def end(self) -> None:
+        """Listen to other processes no longer."""
+        if self._receiver is not None:
+            self._receiver.close()
+
     def insert(self, tag: Tag, value: Any) -> None:
         """Put an event of a recording into the queue."""
         self._queue.put(tag.time_ns, tag.microstep, self, [value])
+
+
+class _Ended:
+    """In place of a physical action whose program has ended: a thread outside need not know that."""
+
+    def schedule(self, value: Any, delay_ns: int) -> None:
+        """Nobody is there to react."""
+
+    def sender(self) -> Sender:
+        """Nobody is there to listen.
+
+        Raises:
+            UndeclaredError: always.
+        """
+        raise UndeclaredError("The program has ended, so nothing can be sent to it.")
+
+
+ENDED: Final[Any] = _Ended()
 
 
 class LiveWatchdog:
@@ -374,32 +422,44 @@ class LiveWatchdog:
     def __init__(  # noqa: PLR0913 - what a watchdog is made of, all named at the call
         self,
         timeout_ns: int,
-        handler: Callable[[], None],
+        handler: Callable[[], object],
         *,
         clock: Clock,
         busy: threading.Lock,
         inbox: Inbox,
         effects: Iterable[LiveAction],
+        may_start: frozenset[int],
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        """Run `handler` while `busy` is held, which reactions of this worker hold while they run."""
+        """Run `handler` while `busy` is held, which reactions of this worker hold while they run.
+
+        Reactions with a rank in `may_start` may start and stop it.
+        """
         self._timeout_ns = timeout_ns
         self._handler = handler
         self._clock = clock
         self._busy = busy
         self._inbox = inbox
         self._effects = tuple(effects)
+        self._may_start = may_start
         self._on_failure = on_failure
         self._expiry_ns: int | None = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._ended = False
+        self._expiring = False
+        """Whether the handler runs, which may start it again."""
         self.replayed = False
         self.on_expiry: Callable[[Tag], None] | None = None
         """Told after which tag the handler ran; for recordings."""
 
     def start(self) -> None:
-        """Expire a timeout after the logical time of now."""
+        """Expire a timeout after the logical time of now.
+
+        Raises:
+            UndeclaredError: in a reaction that may not start it.
+        """
+        self._check()
         self._expiry_ns = self._clock.time_ns + self._timeout_ns
         if self.replayed:
             return
@@ -411,8 +471,19 @@ class LiveWatchdog:
                 self._changed.notify()
 
     def stop(self) -> None:
-        """Do not expire."""
+        """Do not expire.
+
+        Raises:
+            UndeclaredError: in a reaction that may not stop it.
+        """
+        self._check()
         self._expiry_ns = None
+
+    def _check(self) -> None:
+        if self._clock.rank not in self._may_start and not self._expiring:
+            raise UndeclaredError(
+                "This reaction starts or stops a watchdog but does not declare it. Name it in `effects`."
+            )
 
     def end(self) -> None:
         """Stop watching for good."""
@@ -420,17 +491,20 @@ class LiveWatchdog:
             self._ended = True
             self._changed.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            # A handler that never returns is left to the process's end.
+            self._thread.join(_GRACE_S)
 
     def expire(self) -> None:
         """Run the handler; no reaction of this worker runs."""
         assert self._expiry_ns is not None
         expiry, self._expiry_ns = Tag(self._expiry_ns, 0), None
+        self._expiring = True
         for action in self._effects:
             action.expiry = expiry, self._inbox
         try:
             self._handler()
         finally:
+            self._expiring = False
             for action in self._effects:
                 action.expiry = None
         if self.on_expiry is not None:

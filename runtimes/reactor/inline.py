@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from runtimes.reactor.conductor import Bell, Common, Conductor
 from runtimes.reactor.partition import Partition
+from runtimes.reactor.watch import WATCH_WORDS, Watch
 from runtimes.reactor.worker import Worker
 
 if TYPE_CHECKING:
     from runtimes.reactor.assembly import Assembly
+    from runtimes.reactor.home import Settings
     from runtimes.reactor.observe import Notes
-    from runtimes.reactor.worker import Settings
 
 __all__ = ["InlineExecutor"]
 
@@ -37,7 +38,13 @@ class InlineExecutor:
         gate = common.gate(threading.Lock(), bell) if assembly.physical else None
         if before is not None:
             before.worker.let_go()
-        self._worker = Worker(partition, 0, gate=gate, settings=settings)
+        self._watch = (
+            None
+            if settings.watch_s is None
+            else Watch(partition, settings.watch_s, [[0] * WATCH_WORDS], fate=_fate, give_up=lambda _: None)
+        )
+        watched = None if self._watch is None else self._watch.watched(0)
+        self._worker = Worker(partition, 0, gate=gate, settings=settings, watched=watched)
         self.conductor = Conductor(
             self._worker,
             common,
@@ -53,7 +60,10 @@ class InlineExecutor:
 
     def advance(self, tags: int) -> list[int]:
         """Run up to `tags` tags; when each ended, on `perf_counter_ns`."""
-        return self.conductor.advance(tags)
+        if self._watch is None:
+            return self.conductor.advance(tags)
+        with self._watch.on():
+            return self.conductor.advance(tags)
 
     def ask(self, path: str, method: str) -> Any:
         """Call `method` of the reactor at `path`."""
@@ -61,7 +71,11 @@ class InlineExecutor:
 
     def stop(self) -> None:
         """Run the last tag."""
-        self.conductor.stop()
+        if self._watch is None:
+            self.conductor.stop()
+            return
+        with self._watch.on():
+            self.conductor.stop()
 
     def notes(self) -> list[Notes]:
         """What was noted of the run."""
@@ -72,6 +86,13 @@ class InlineExecutor:
         self._worker.let_go()
 
     def _look_around(self) -> None:
-        """Raise what failed in a watchdog's thread."""
+        """Raise what failed in a watchdog's thread, or is stuck there."""
         if self._worker.failure is not None:
             raise self._worker.failure
+        if self._watch is not None:
+            self._watch.look_around()
+
+
+def _fate(_worker: int) -> str:
+    """What becomes of a stuck reaction."""
+    return "It is interrupted where that can be done; one in a watchdog's thread is left to the process's end."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from runtimes.reactor.declaration import Input, Mode
-    from runtimes.reactor.events import LiveAction, LiveWatchdog  # noqa: F401 - declaration takes them from here
+    from runtimes.reactor.events import LiveAction, LiveWatchdog
     from runtimes.reactor.modes import LiveModes
     from runtimes.reactor.post import Post
 
@@ -380,9 +380,7 @@ class LiveInput:
 class MutableInput(LiveInput):
     """An input that gives each reaction copies of its own."""
 
-    def __init__(
-        self, feeds: Sequence[Cell | SteadyIn | None], clock: Clock, *, phases: int, wide: bool
-    ) -> None:
+    def __init__(self, feeds: Sequence[Cell | SteadyIn | None], clock: Clock, *, phases: int, wide: bool) -> None:
         """Read from `feeds`."""
         super().__init__(feeds, None, clock, phases=phases, wide=wide)
         self._copies: dict[int, Any] = {}

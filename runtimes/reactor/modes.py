@@ -73,7 +73,8 @@ class ModeTable:
         self._trigger = trigger
         self._parents = [row.parent for row in rows]
         self._within = [
-            frozenset(other for other in range(len(rows)) if number in self._chain(other)) for number in range(len(rows))
+            frozenset(other for other in range(len(rows)) if number in self._chain(other))
+            for number in range(len(rows))
         ]
         self.active = [False] * len(rows)
         self.started = [False] * len(rows)
@@ -142,7 +143,7 @@ class ModeTable:
         for time_ns, microstep, _, source, holder in self._queue.take(self._within[number]):
             tag = Tag(time_ns, microstep)
             source.moved(tag, None)
-            self._parked[number].append(_parked(tag, source, holder, now))
+            self.park(tag, source, holder, now)
 
     def _enter(self, number: int, now: Tag, *, history: bool) -> None:
         """Go on where the mode was left, or begin anew."""
@@ -150,9 +151,15 @@ class ModeTable:
         fresh = not self.started[number]
         if history and not fresh:
             self._refresh()
-            parked, self._parked[number] = self._parked[number], []
+            parked = sorted(
+                (event for mode in self._active_in(number) for event in self._parked[mode]), key=lambda event: event[:2]
+            )
+            for mode in self._active_in(number):
+                self._parked[mode] = []
             for left_ns, steps, _, source, holder in parked:
-                self._put_back(Tag(now.time_ns + left_ns, steps if left_ns else now.microstep + max(steps, 1)), source, holder)
+                self._put_back(
+                    Tag(now.time_ns + left_ns, steps if left_ns else now.microstep + max(steps, 1)), source, holder
+                )
         else:
             self._reset(number, now, after)
         for mode in self._active_in(number):
@@ -163,26 +170,27 @@ class ModeTable:
                 self._trigger(self._startups[mode], mode, after)
 
     def _reset(self, number: int, now: Tag, after: Tag) -> None:
-        """Discard events, restore state and initial modes, start timers."""
-        for inner in self._within[number]:
-            self._parked[inner] = []
+        """Put contained reactors into their initial modes; of what is active then, begin anew.
+
+        A contained mode that is not entered keeps its events and its state: it is history.
+        """
         for path, modes in self._live.items():
             if self._assembly.mode_of[path] in self._within[number]:
                 modes.now, modes.next = modes.initial, None
         self._refresh()
         active = set(self._active_in(number))
-        self._restore(number)
+        for mode in active:
+            self._parked[mode] = []
+        self._restore(active)
         for timer in self._timers:
             if timer.mode in active:
                 timer.start(now.time_ns, after.microstep)
 
-    def _restore(self, number: int) -> None:
-        """Give marked state its first value: of the mode itself, and of all reactors in it."""
-        row = self._assembly.modes[number]
+    def _restore(self, active: set[int]) -> None:
+        """Give marked state its first value: that of modes, and that of reactors in modes."""
         for path, reactor in self._assembly.reactors.items():
-            inside = self._assembly.mode_of[path] in self._within[number]
             for name, state in reactor.declared.states.items():
-                if inside or (path == row.reactor and state.mode is row.mode):
+                if self._assembly.mode_index(path, state.mode) in active:
                     setattr(reactor, name, copy.deepcopy(state.first))
 
     def _active_in(self, number: int) -> list[int]:
@@ -204,9 +212,7 @@ def _ranks(assembly: Assembly, number: int, trigger: object) -> list[int]:
     return [rank for rank, row in rows if row.mode == number and trigger in row.declared.triggers]
 
 
-def _parked(
-    tag: Tag, source: EventSource, holder: Holder, now: Tag
-) -> tuple[int, int, Tag, EventSource, Holder]:
+def _parked(tag: Tag, source: EventSource, holder: Holder, now: Tag) -> tuple[int, int, Tag, EventSource, Holder]:
     """The event with the time and, for none, the microsteps that are left."""
     left_ns = tag.time_ns - now.time_ns
     return left_ns, tag.microstep if left_ns else tag.microstep - now.microstep, tag, source, holder

@@ -163,13 +163,8 @@ def _read_letter(segment: Segment, offset: int, length: int) -> Mapping[int, Any
 
 def _as_plain(values: Mapping[int, Any]) -> bytes | None:
     """`values` in the plain form, or None unless all are simple values or small arrays of numbers."""
-    plain: Mapping[int, Any] = values
-    for value in values.values():
-        if type(value) not in _SIMPLE:
-            plain = {}
-            break
-    if plain is values:
-        return marshal.dumps(values)
+    if all(type(value) in _SIMPLE for value in values.values()):
+        return marshal.dumps(dict(values))
     arrays: dict[int, Any] = {}
     for lane, value in values.items():
         if type(value) is not np.ndarray or value.nbytes > _IN_BAND_BYTES or value.dtype.kind not in "biufc":

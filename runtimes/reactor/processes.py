@@ -11,21 +11,25 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
 import traceback
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from runtimes.reactor.assembly import Assembly, assemble
 from runtimes.reactor.board import BoardHandle, native_available
 from runtimes.reactor.conductor import Bell, Common, Conductor, obey
-from runtimes.reactor.errors import ReactionFailed, ReactorError, WorkerDied
+from runtimes.reactor.errors import ReactionFailed, ReactorError, WorkerDied, summary_of
+from runtimes.reactor.interrupts import ignore_interrupts
 from runtimes.reactor.memory import Segment
 from runtimes.reactor.partition import Partition
 from runtimes.reactor.post import SharedPost
+from runtimes.reactor.watch import WATCH_WORDS, Watch, Watched
 from runtimes.reactor.worker import Aborted, Worker
 
 if TYPE_CHECKING:
@@ -37,9 +41,9 @@ if TYPE_CHECKING:
     from runtimes.reactor.board import Board
     from runtimes.reactor.declaration import Reactor
     from runtimes.reactor.events import Gate
+    from runtimes.reactor.home import Settings
     from runtimes.reactor.observe import Notes
     from runtimes.reactor.post import Post
-    from runtimes.reactor.worker import Settings
 
 __all__ = ["ProcessesExecutor", "StartMethod", "fork_is_safe", "processors"]
 
@@ -47,6 +51,8 @@ StartMethod = Literal["fork", "spawn", "forkserver"]
 
 _GRACE_S: Final = 1.0
 """How long a worker may take to end by itself before it is told to."""
+_GRACE_AFTER_FAILURE_S: Final = 0.3
+"""The same in a program that has failed, where it may be in the midst of a long reaction."""
 _REPLY_SLICE_S: Final = 0.05
 
 
@@ -97,12 +103,23 @@ class ProcessesExecutor:
         )
         self._ties = _Ties(
             board=board,
-            shared=Segment(self._partition.shared_nbytes),
-            mail={worker: Segment(0) for worker in self._partition.mailers},
+            shared=Segment(self._partition.shared_nbytes, purpose="the arrays of the program"),
+            mail={
+                worker: Segment(0, purpose=f"values that worker {worker} sends") for worker in self._partition.mailers
+            },
             lock=context.Lock() if assembly.physical else None,
             bell=context.Semaphore(0) if assembly.physical else None,
+            watch=None if settings.watch_s is None else Segment(8 * WATCH_WORDS * workers, purpose="the watch time"),
+        )
+        self._watch = (
+            None
+            if settings.watch_s is None
+            else Watch(
+                self._partition, settings.watch_s, self._ties.watch_words(), fate=self._fate, give_up=self._give_up
+            )
         )
         self._open = True
+        self._leader = threading.current_thread()
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         source = assembly if self.start_method == "fork" else factory
@@ -118,7 +135,7 @@ class ProcessesExecutor:
                     before=None if before is None else before.worker,
                 )
             self._board = board.open(0)
-            common, bell, gate = self._ties.opened(self._partition)
+            common, bell, gate = self._ties.opened(self._partition, self._look_around_here)
             if before is not None:
                 before.worker.let_go()
             self._worker = _worker(self._partition, 0, self._ties, self._board, self._look_around, gate, settings)
@@ -140,7 +157,10 @@ class ProcessesExecutor:
 
     def advance(self, tags: int) -> list[int]:
         """Run up to `tags` tags on all workers; when each was over for all, on `perf_counter_ns`."""
-        return cast("list[int]", self._or_failure(lambda: self.conductor.advance(tags)))
+        if self._watch is None:
+            return cast("list[int]", self._or_failure(lambda: self.conductor.advance(tags)))
+        with self._watch.on():
+            return cast("list[int]", self._or_failure(lambda: self.conductor.advance(tags)))
 
     def ask(self, path: str, method: str) -> Any:
         """Call `method` of the reactor at `path`, in the worker where it lives; what it gives is copied."""
@@ -159,7 +179,11 @@ class ProcessesExecutor:
 
     def stop(self) -> None:
         """Run the last tag on all workers."""
-        self._or_failure(self.conductor.stop)
+        if self._watch is None:
+            self._or_failure(self.conductor.stop)
+            return
+        with self._watch.on():
+            self._or_failure(self.conductor.stop)
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
@@ -220,6 +244,7 @@ class ProcessesExecutor:
 
     def _or_failure(self, act: Callable[[], Any]) -> Any:
         """What `act` gives; if the program fails, the reason, wherever it failed first."""
+        self._leader = threading.current_thread()
         try:
             return act()
         except Aborted:
@@ -229,8 +254,21 @@ class ProcessesExecutor:
             self._board.abort()
             raise
 
+    def _fate(self, worker: int) -> str:
+        """What becomes of a worker whose reaction is stuck."""
+        if worker == 0:
+            return "It is interrupted."
+        return f"Worker {worker} (process {self._processes[worker - 1].pid}), where it runs, was killed."
+
+    def _give_up(self, worker: int) -> None:
+        """End a worker whose reaction is stuck, if it is another process."""
+        if worker:
+            self._processes[worker - 1].kill()
+
     def _look_around(self, awaiting: Connection | None = None) -> None:
         """Raise if a worker has failed or died; leave alone what comes through a pipe that is being awaited."""
+        if self._watch is not None:
+            self._watch.look_around()
         gone: list[int] = []
         for number, pipe in enumerate(self._pipes, start=1):
             if pipe is awaiting:
@@ -251,6 +289,13 @@ class ProcessesExecutor:
             if process.exitcode is not None and (process.exitcode or not self._board.aborted()):
                 raise WorkerDied(self._death_of(number, process))
 
+    def _look_around_here(self) -> None:
+        """The same in any thread: pipes are read by the one that leads alone."""
+        if threading.current_thread() is self._leader:
+            self._look_around()
+        elif self._board.aborted():
+            raise Aborted("The program has failed.")
+
     def _death_of(self, number: int, process: BaseProcess) -> str:
         """Which worker died, how and when."""
         code = process.exitcode
@@ -265,6 +310,7 @@ class ProcessesExecutor:
     def _end_processes(self) -> None:
         """Let the workers end; then tell them to; then make them."""
         board = self._board if hasattr(self, "_board") else self._ties.board.open(0)
+        failed = board.aborted() or not hasattr(self, "conductor")
         board.abort()
         started = [process for process in self._processes if process.pid is not None]
         try:
@@ -273,7 +319,7 @@ class ProcessesExecutor:
                     for process in started:
                         if process.exitcode is None:
                             getattr(process, how)()
-                deadline_s = time.monotonic() + _GRACE_S
+                deadline_s = time.monotonic() + (_GRACE_AFTER_FAILURE_S if failed else _GRACE_S)
                 for process in started:
                     process.join(max(0.0, deadline_s - time.monotonic()))
             for process in started:
@@ -293,6 +339,21 @@ class ProcessesExecutor:
         self._ties.close()
 
 
+class _PatientLock:
+    """A lock of processes: who waits for it looks around now and then, as its holder may have died."""
+
+    def __init__(self, lock: Any, look_around: Callable[[], None]) -> None:
+        self._lock = lock
+        self._look_around = look_around
+
+    def __enter__(self) -> None:
+        while not self._lock.acquire(timeout=_REPLY_SLICE_S):
+            self._look_around()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 def _start_method(chosen: StartMethod | None, factory: Callable[[], Reactor] | None) -> tuple[StartMethod, str]:
     """How to start workers from this process, and why so."""
     safe = fork_is_safe() and "fork" in multiprocessing.get_all_start_methods()
@@ -301,7 +362,10 @@ def _start_method(chosen: StartMethod | None, factory: Callable[[], Reactor] | N
     elif safe:
         method, why = "fork", "this process has a single thread, so a copy of it is whole"
     else:
-        method, why = "spawn", "this process has several threads (NumPy starts some, unless OPENBLAS_NUM_THREADS=1) or cannot fork"
+        method, why = (
+            "spawn",
+            "this process has several threads (NumPy starts some, unless OPENBLAS_NUM_THREADS=1) or cannot fork",
+        )
     if method != "fork" and factory is None:
         raise ReactorError(
             f"Workers are to be started with '{method}' ({why}), but the program was made from a reactor. Make it from "
@@ -327,7 +391,7 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
     for end in ends_of_caller:
         end.close()
     # Ctrl-C goes to the whole group; the caller decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     gc.freeze()
     board = ties.board.open(number)
     forked_by_server = os.getppid() != caller
@@ -345,7 +409,7 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
     try:
         assembly = source if isinstance(source, Assembly) else assemble(source(), fast=fast)
         partition = Partition(assembly, workers, placement)
-        common, _, gate = ties.opened(partition)
+        common, _, gate = ties.opened(partition, look_around)
         if before is not None:
             before.let_go()
         worker = _worker(partition, number, ties, board, look_around, gate, settings)
@@ -356,14 +420,14 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
     except Aborted:
         pass
     except SystemExit as leaving:
-        _report(pipe, ExitAsked(leaving.code))
+        _report(pipe, ExitAsked(leaving.code if isinstance(leaving.code, int | None) else str(leaving.code)))
         board.abort()
     except ReactorError as error:
         _report(pipe, error)
         board.abort()
     except BaseException as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
         text = traceback.format_exc()
-        _report(pipe, ReactionFailed("the runtime", f"worker {number}", (0, 0), f"{type(error).__name__}: {error}", text))
+        _report(pipe, ReactionFailed("the runtime", f"worker {number}", (0, 0), summary_of(error), text))
         board.abort()
     pipe.close()
 
@@ -386,20 +450,32 @@ class _Ties:
     mail: Mapping[int, Segment]
     lock: Any
     bell: Any
+    watch: Segment | None
 
-    def opened(self, partition: Partition) -> tuple[Common, Bell | None, Gate | None]:
+    def opened(self, partition: Partition, look_around: Callable[[], None]) -> tuple[Common, Bell | None, Gate | None]:
         """The shared words as one process sees them, and the way in for events from outside, if there is one."""
         memory = self.shared.memory
-        common = Common(partition, lambda offset, count: memory[offset : offset + 8 * count].cast("q"))
+
+        def words(offset: int, count: int) -> Any:
+            return memory[offset : offset + 8 * count].cast("q")
+
+        common = Common(partition, words)
         if self.bell is None:
             return common, None, None
         bell = Bell(self.bell)
-        return common, bell, common.gate(self.lock, bell)
+        return common, bell, common.gate(_PatientLock(self.lock, look_around), bell)
+
+    def watch_words(self) -> list[Any]:
+        """What each worker says of what it runs; nothing without a watch time."""
+        if self.watch is None:
+            return []
+        words = self.watch.memory.cast("q")
+        return [words[at : at + WATCH_WORDS] for at in range(0, len(words), WATCH_WORDS)]
 
     def close(self) -> None:
         """Let go of all of it."""
         self.board.close()
-        for segment in (self.shared, *self.mail.values()):
+        for segment in (self.shared, *self.mail.values(), *(() if self.watch is None else (self.watch,))):
             segment.close()
 
 
@@ -428,6 +504,7 @@ def _worker(  # noqa: PLR0913, PLR0917 - as many as a worker shares
         look_around=look_around,
         gate=gate,
         settings=settings,
+        watched=Watched(partition.assembly, ties.watch_words()[number]) if ties.watch is not None else None,
     )
 
 
@@ -439,13 +516,17 @@ def _answer(pipe: Connection, assembly: Assembly, worker: Worker) -> None:
         return
     path, method = question
     try:
-        answer = getattr(assembly.reactors[path], method)()
+        answer = ForkingPickler.dumps(getattr(assembly.reactors[path], method)())
     except Exception as error:  # noqa: BLE001 - it is the caller's to handle
-        answer = ReactorError(f"'{method}' of reactor '{path}' failed: {type(error).__name__}: {error}")
-    pipe.send(answer)
+        answer = ForkingPickler.dumps(ReactorError(f"'{method}' of reactor '{path}' failed: {summary_of(error)}"))
+    pipe.send_bytes(answer)
 
 
 def _report(pipe: Connection, error: ReactorError) -> None:
-    """Send `error` to the caller, if it still listens."""
+    """Send `error` to the caller, if it still listens; of one that does not travel, its type and message."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
+    except Exception:  # noqa: BLE001 - whatever its own way of being pickled raises
+        error = ReactorError(summary_of(error))
     with contextlib.suppress(OSError):
         pipe.send(error)

@@ -10,12 +10,13 @@ from runtimes.reactor.assembly import assemble
 from runtimes.reactor.auto import AutoExecutor
 from runtimes.reactor.declaration import Reactor, Tag
 from runtimes.reactor.errors import AssemblyError, ReactorError, did_you_mean
+from runtimes.reactor.home import Settings
 from runtimes.reactor.inline import InlineExecutor
+from runtimes.reactor.interrupts import deferred_interrupts
 from runtimes.reactor.processes import ProcessesExecutor, StartMethod, processors
 from runtimes.reactor.threads import ThreadsExecutor
 from runtimes.reactor.timeline import Timeline
 from runtimes.reactor.trace import Trace
-from runtimes.reactor.worker import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,6 +86,7 @@ class Program:
         recording: bool = False,
         timeline: bool = False,
         replay: Trace | None = None,
+        watch_s: float | None = None,
     ) -> None:
         """Assemble the program.
 
@@ -104,14 +106,18 @@ class Program:
             recording: Keep a trace of what happens.
             timeline: Keep when what ran.
             replay: Take what comes from outside from this trace; implies `fast`.
+            watch_s: How long a reaction may run, in seconds; one that runs for longer ends the program. Where it is
+                the calling thread that cannot be interrupted, the process ends with status 1, after a message.
 
         Raises:
-            AssemblyError: if the program breaks a rule of the model, or `workers` is below 1.
+            AssemblyError: if the program breaks a rule of the model, `workers` is below 1, or `watch_s` not above 0.
         """
         if executor not in get_args(ExecutorName):
             raise AssemblyError(f"Unknown executor '{executor}'. {did_you_mean(executor, get_args(ExecutorName))}")
         if workers is not None and workers < 1:
             raise AssemblyError(f"A program has workers={workers}. Give at least 1; the caller counts.")
+        if watch_s is not None and watch_s <= 0:
+            raise AssemblyError(f"A program has watch_s={watch_s}. Give more than 0 seconds, or None.")
         self._factory = None if isinstance(main, Reactor) else main
         self._fast = fast or replay is not None
         self.assembly = assemble(main if isinstance(main, Reactor) else main(), fast=self._fast)
@@ -121,16 +127,19 @@ class Program:
         self._start_method: StartMethod | None = start_method
         self._native = native
         self._kept_alive = (self.assembly.kept_alive if keepalive is None else keepalive) and replay is None
-        self._settings = Settings(recording=recording, timeline=timeline, replay=replay)
+        self._settings = Settings(recording=recording, timeline=timeline, replay=replay, watch_s=watch_s)
         self._executor: Executor | None = None
         self._notes: list[Notes] = []
         self._partition: Partition | None = None
         self._closed = False
+        self._running_workers = 1
 
     @property
     def workers(self) -> int:
         """How many threads or processes run the program, the calling one counted; 1 before the start."""
-        return 1 if self._executor is None else self._executor.conductor.worker.partition.workers
+        if self._executor is not None and not self._closed:
+            self._running_workers = self._executor.conductor.worker.partition.workers
+        return self._running_workers
 
     @property
     def execution(self) -> str:
@@ -147,10 +156,20 @@ class Program:
         return self._closed or (self._executor is not None and self._executor.conductor.ended)
 
     def start(self) -> None:
-        """Start the workers; no tag has run yet."""
+        """Start the workers; no tag has run yet.
+
+        Raises:
+            OutOfSharedMemory: if there is not as much as the program wants.
+            ReactorError: if it has been started before, or workers cannot be started from here.
+        """
         if self._executor is not None:
             raise ReactorError("The program has been started already. A program runs once; make another.")
-        self._executor = self._make_executor()
+        try:
+            with deferred_interrupts():
+                self._executor = self._make_executor()
+        except BaseException:
+            self.close()
+            raise
 
     def _make_executor(self) -> Executor:
         """The executor asked for, its workers waiting."""
@@ -165,9 +184,7 @@ class Program:
             return InlineExecutor(self.assembly, **how)
         if self._executor_name == "threads":
             return ThreadsExecutor(self.assembly, workers, spin=workers <= processors(), **where, **how)
-        return ProcessesExecutor(
-            self.assembly, self._factory, workers, start_method=self._start_method, **where, **how
-        )
+        return ProcessesExecutor(self.assembly, self._factory, workers, start_method=self._start_method, **where, **how)
 
     def advance(self, tags: int) -> NDArray[np.int64]:
         """Run `tags` more tags and stop at the boundary, the workers asleep; fewer if the program ends.
@@ -176,7 +193,9 @@ class Program:
 
         Raises:
             ReactionFailed: if a reaction raised.
+            ReactionStuck: if a reaction ran for longer than the watch time.
             WorkerDied: if a worker process ended.
+            SystemExit: if a reaction raised it.
         """
         return np.array(self._running().advance(tags), np.int64)
 
@@ -207,7 +226,8 @@ class Program:
         """Start, run to the end, that is at most to time `timeout_ns`, that one included, and end the workers.
 
         Raises:
-            ReactorError: for a negative timeout.
+            ReactorError: for a negative timeout; whatever `advance` raises.
+            SystemExit: if a reaction raised it.
         """
         if timeout_ns is not None and timeout_ns < 0:
             raise ReactorError(f"A program has a timeout of {timeout_ns} ns. Give 0 or more.")
@@ -269,8 +289,10 @@ class Program:
     def close(self) -> None:
         """End the workers, whatever they are doing. May be called twice."""
         if self._executor is not None and not self._closed:
+            self._running_workers = self.workers
             self._closed = True
-            self._executor.close()
+            with deferred_interrupts():
+                self._executor.close()
 
     def _keep_notes(self) -> None:
         """Fetch what the workers have noted, while they are there."""
@@ -294,4 +316,3 @@ class Program:
         if self._closed:
             raise ReactorError("The program has ended. A program runs once; make another.")
         return self._executor
-

@@ -60,8 +60,8 @@ def _predecessors(
     """For each row the rows that come directly before it in a tag."""
     writers: dict[Any, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
-        for port in row.writes:
-            writers[port].append(index)
+        for output in row.writes:
+            writers[output].append(index)
     chains = [_chain(row.mode, modes) for row in rows]
     before: list[set[int]] = [set() for _ in rows]
     for index, (earlier, later) in enumerate(pairwise(rows), start=1):

@@ -30,12 +30,10 @@ class Relay(Hidden):
         """Carry what `source` sends."""
         self.arriving = Input[Any](shape=source.shape, dtype=source.dtype)
         self.leaving = Output[Any](shape=source.shape, dtype=source.dtype)
-        self.carried = (PhysicalAction if physical else LogicalAction)[Any](after_ns)
+        self.carried = PhysicalAction[Any](after_ns) if physical else LogicalAction[Any](after_ns)
         self.copies = source.shape is not None
         # Giving comes first: what arrives in a tag never leaves in it.
-        self.add_reaction(
-            "give", self.give, triggers=[self.carried], effects=[self.leaving], prepare=self.prepare_give
-        )
+        self.add_reaction("give", self.give, triggers=[self.carried], effects=[self.leaving], prepare=self.prepare_give)
         self.add_reaction(
             "take", self.take, triggers=[self.arriving], effects=[self.carried], prepare=self.prepare_take
         )
@@ -48,7 +46,6 @@ class Relay(Hidden):
         """Keep what came until it is due; an array's memory is the sender's, so it is copied."""
         value = self.arriving.value
         self.carried.schedule(np.copy(value) if self.copies else value)
-
 
     def prepare_give(self) -> Callable[[], None]:
         """What hands on, with all that it needs at hand: saves 0.2 us a message."""

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 from runtimes.reactor.board import BoardHandle, native_available
 from runtimes.reactor.conductor import Bell, Common, Conductor, obey
 from runtimes.reactor.memory import Segment
 from runtimes.reactor.partition import Partition
 from runtimes.reactor.post import LocalPost
+from runtimes.reactor.watch import WATCH_WORDS, Watch
 from runtimes.reactor.worker import Aborted, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runtimes.reactor.assembly import Assembly
+    from runtimes.reactor.home import Settings
     from runtimes.reactor.observe import Notes
-    from runtimes.reactor.worker import Settings
 
 __all__ = ["ThreadsExecutor"]
+
+_GRACE_S: Final = 0.5
+"""How long threads may take to end when the program has ended or failed."""
 
 
 class ThreadsExecutor:
@@ -54,12 +59,23 @@ class ThreadsExecutor:
             native=native_available() if native is None else native,
             threads=True,
         )
-        self._shared = Segment(partition.shared_nbytes)
+        self._shared = Segment(partition.shared_nbytes, purpose="the arrays of the program")
         common = Common(partition)
         bell = Bell(threading.Semaphore(0))
         gate = common.gate(threading.Lock(), bell) if assembly.physical else None
         posts = {worker: LocalPost(partition.steps[worker], len(partition.groups)) for worker in partition.mailers}
         self._failures: list[BaseException] = []
+        self._watch = (
+            None
+            if settings.watch_s is None
+            else Watch(
+                partition,
+                settings.watch_s,
+                [[0] * WATCH_WORDS for _ in range(workers)],
+                fate=_fate,
+                give_up=lambda _: None,
+            )
+        )
         if before is not None:
             before.worker.let_go()
         self._boards = [self._board_handle.open(number) for number in range(workers)]
@@ -73,6 +89,7 @@ class ThreadsExecutor:
                 look_around=self._look_around,
                 gate=gate,
                 settings=settings,
+                watched=None if self._watch is None else self._watch.watched(number),
             )
             for number in range(workers)
         ]
@@ -91,7 +108,12 @@ class ThreadsExecutor:
             for worker in self._workers[1:]:
                 worker.adopt(before.worker)
         self._threads = [
-            threading.Thread(target=self._run, args=(worker, common, before is not None), name=f"reactor-worker-{worker.number}", daemon=True)
+            threading.Thread(
+                target=self._run,
+                args=(worker, common, before is not None),
+                name=f"reactor-worker-{worker.number}",
+                daemon=True,
+            )
             for worker in self._workers[1:]
         ]
         for thread in self._threads:
@@ -117,8 +139,9 @@ class ThreadsExecutor:
     def close(self) -> None:
         """End all threads that can be ended: one whose reaction never returns is left to the process's end."""
         self._boards[0].abort()
+        deadline_s = time.monotonic() + _GRACE_S
         for thread in self._threads:
-            thread.join(1.0)
+            thread.join(max(0.0, deadline_s - time.monotonic()))
         for worker in self._workers:
             worker.let_go()
         if not any(thread.is_alive() for thread in self._threads):
@@ -139,7 +162,10 @@ class ThreadsExecutor:
     def _or_failure(self, act: Callable[[], Any]) -> Any:
         """What `act` gives; if the program fails, the reason, wherever it failed first."""
         try:
-            return act()
+            if self._watch is None:
+                return act()
+            with self._watch.on():
+                return act()
         except Aborted:
             self._look_around()
             raise
@@ -154,3 +180,12 @@ class ThreadsExecutor:
                 raise worker.failure
         if self._failures and threading.current_thread() not in self._threads:
             raise self._failures[0]
+        if self._watch is not None:
+            self._watch.look_around()
+
+
+def _fate(worker: int) -> str:
+    """What becomes of a worker whose reaction is stuck."""
+    if worker == 0:
+        return "It is interrupted."
+    return f"Thread 'reactor-worker-{worker}', where it runs, cannot be ended and is left to the process's end."

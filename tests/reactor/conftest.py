@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from runtimes.reactor import Program
+from tests.moving import force_moves
 from tests.reactor.lines import Line, lines_of_reference, lines_of_trace
 from tests.reactor.reference import interpret
 
@@ -65,3 +66,9 @@ def _run_reference(
     make: Callable[[], Reactor], *, timeout_ns: int | None = None, keepalive: bool | None = None
 ) -> list[Line]:
     return lines_of_reference(interpret(make(), timeout_ns=timeout_ns, keepalive=keepalive))
+
+
+@pytest.fixture
+def moves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Programs of the executor `auto` move after some tags; where they moved to."""
+    return force_moves(monkeypatch, after_tags=4)

@@ -65,7 +65,9 @@ def difference(expected: Sequence[Line], got: Sequence[Line]) -> str | None:
     """The first difference with what came before it, None without one."""
     if expected == got:
         return None
-    same = next((i for i, (a, b) in enumerate(zip(expected, got, strict=False)) if a != b), min(len(expected), len(got)))
+    same = next(
+        (i for i, (a, b) in enumerate(zip(expected, got, strict=False)) if a != b), min(len(expected), len(got))
+    )
     before = "\n".join(f"  {line}" for line in expected[max(0, same - 6) : same])
     after_expected = "\n".join(f"- {line}" for line in expected[same : same + 3])
     after_got = "\n".join(f"+ {line}" for line in got[same : same + 3])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from zlib import crc32
 
 import numpy as np
@@ -223,9 +223,7 @@ class Cell(Reactor):
             self.add(plan.name, bank(plan.width, lambda index: kind(plan.cell, index)))
 
     def _add_connection(self, plan: ConnectionPlan) -> None:
-        self.connect(
-            self._side(plan.source), self._side(plan.target), after_ns=plan.after_ns, broadcast=plan.broadcast
-        )
+        self.connect(self._side(plan.source), self._side(plan.target), after_ns=plan.after_ns, broadcast=plan.broadcast)
 
     def _side(self, plan: SidePlan) -> Port[Any] | PortBank[Any]:
         if not plan.child:
@@ -233,9 +231,9 @@ class Cell(Reactor):
             return port
         child = self.declared.children[plan.child]
         if isinstance(child, Bank):
-            ports = child.port(plan.port)
+            ports: PortBank[Any] = child.port(plan.port)
             return interleaved(ports) if plan.is_interleaved else ports
-        only: Any = child.declared.elements[plan.port]
+        only: Port[Any] = cast("Port[Any]", child.declared.elements[plan.port])
         return only
 
     def react(self, number: int, how: str) -> None:
@@ -335,11 +333,39 @@ def program_of(plan: Plan) -> Callable[[], Reactor]:
 # Drawing plans
 
 
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What a program is made of."""
+
+    periods: tuple[int, ...]
+    offsets: tuple[int, ...]
+    delays: tuple[int, ...]
+    actions: tuple[int, ...]
+    modal: float
+    """The share of reactors with modes."""
+    late: float
+    """The share of reactions with a deadline of 0."""
+    stop: float
+    """The share of reactions that may stop the program."""
+
+
+FREE: Final = Style((1, 2, 3, 5, 0), (0, 0, 1, 2, 4), (0, 1, 2, 3), (1, 1, 2), modal=0.35, late=0.1, stop=0.08)
+STYLES: Final = (
+    FREE,
+    FREE,
+    replace(FREE, modal=0.0),
+    replace(FREE, periods=(2, 3, 4), actions=(0, 1)),
+    # Ends of itself.
+    replace(FREE, periods=(0,)),
+    # Clocked: its tags are known beforehand.
+    Style((3,), (0, 0, 0, 3, 6), (3, 6), (0,), modal=0.0, late=0.0, stop=0.0),
+)
+
+
 def plan_of(random: Random) -> Plan:
     """Draw a program."""
-    periods = random.choice([[1, 2, 3, 5, 0], [1, 2, 3, 5, 0], [2, 3, 4], [0]])
-    main = _cell(random, periods, depth=random.choice([1, 1, 1, 2, 2, 3]), is_main=True)
-    timeout_ns = random.choice([0, 4, 8, 8, 14, 20])
+    main = _cell(random, random.choice(STYLES), depth=random.choice([1, 1, 1, 2, 2, 3]), is_main=True)
+    timeout_ns = random.choice([0, 4, 8, 9, 12, 14, 20])
     return Plan(main, timeout_ns if _has_period(main) else random.choice([None, timeout_ns]))
 
 
@@ -353,18 +379,20 @@ def _some(random: Random, of: list[Any], most: int, least: int = 0) -> list[Any]
     return random.sample(of, count)
 
 
-def _cell(random: Random, periods: list[int], depth: int, *, is_main: bool = False) -> CellPlan:
-    """Draw a reactor whose timers have some of the `periods`."""
-    is_modal = random.random() < 0.35
+def _cell(random: Random, style: Style, depth: int, *, is_main: bool = False) -> CellPlan:
+    """Draw a reactor."""
+    is_modal = random.random() < style.modal
     modes: list[str | None] = [None, *MODES] if is_modal else [None]
     inputs = [] if is_main else [_port(random, f"in{i}") for i in range(random.randint(1, 3))]
     outputs = [] if is_main else [replace(_port(random, f"out{i}"), mutable=False) for i in range(random.randint(1, 3))]
     timers = [
-        TimerPlan(f"timer{i}", random.choice(periods), random.choice([0, 0, 1, 2, 4]), random.choice(modes))
+        TimerPlan(f"timer{i}", random.choice(style.periods), random.choice(style.offsets), random.choice(modes))
         for i in range(random.choice([0, 1, 2, 2]))
     ]
-    actions = [_action(random, f"action{i}", modes) for i in range(random.choice([1, 1, 2]))]
-    children = [_child(random, f"child{i}", periods, depth - 1, modes) for i in range(random.randint(2, 3) if depth else 0)]
+    actions = [_action(random, f"action{i}", modes) for i in range(random.choice(style.actions))]
+    children = [
+        _child(random, style, f"child{i}", depth - 1, modes) for i in range(random.randint(2, 3) if depth else 0)
+    ]
     relayed = _some(random, [port.name for port in outputs], 2) if children else []
     cell = CellPlan(
         salt=random.randrange(1 << 16),
@@ -376,15 +404,17 @@ def _cell(random: Random, periods: list[int], depth: int, *, is_main: bool = Fal
         reactions=(),
         children=tuple(children),
     )
-    cell = replace(cell, reactions=tuple(_reactions(random, cell, modes, relayed)))
-    connections = _connections(random, cell, relayed, modes)
+    cell = replace(cell, reactions=tuple(_reactions(random, style, cell, modes, relayed)))
+    connections = _connections(random, style, cell, relayed, modes)
     # A zero-delay loop is no program: delay what closes one.
     kept: list[ConnectionPlan] = []
     for connection in connections:
         is_loop = _runs_back(cell, connection) and not _is_causal(replace(cell, connections=(*kept, connection)))
-        kept.append(replace(connection, after_ns=random.choice([0, 1, 2])) if is_loop else connection)
-    if any(_runs_back(cell, connection) for connection in kept) and not _is_causal(replace(cell, connections=tuple(kept))):
-        kept = [replace(c, after_ns=1) if _runs_back(cell, c) else c for c in kept]
+        kept.append(replace(connection, after_ns=random.choice(style.delays)) if is_loop else connection)
+    if any(_runs_back(cell, connection) for connection in kept) and not _is_causal(
+        replace(cell, connections=tuple(kept))
+    ):
+        kept = [replace(c, after_ns=style.delays[-1]) if _runs_back(cell, c) else c for c in kept]
     return replace(cell, connections=tuple(kept))
 
 
@@ -423,12 +453,14 @@ def _action(random: Random, name: str, modes: list[str | None]) -> ActionPlan:
     )
 
 
-def _child(random: Random, name: str, periods: list[int], depth: int, modes: list[str | None]) -> ChildPlan:
+def _child(random: Random, style: Style, name: str, depth: int, modes: list[str | None]) -> ChildPlan:
     width = random.choice([None, None, None, 2, 3] if depth == 0 else [None, None, None, 2])
-    return ChildPlan(name, width, _cell(random, periods, depth), random.choice([None, *modes]))
+    return ChildPlan(name, width, _cell(random, style, depth), random.choice([None, *modes]))
 
 
-def _reactions(random: Random, cell: CellPlan, modes: list[str | None], relayed: list[str]) -> list[ReactionPlan]:
+def _reactions(
+    random: Random, style: Style, cell: CellPlan, modes: list[str | None], relayed: list[str]
+) -> list[ReactionPlan]:
     """Draw reactions: every timer, action and input has a chance to trigger one."""
     own = [port.name for port in cell.outputs if port.name not in relayed]
     inputs = [port.name for port in cell.inputs]
@@ -441,10 +473,13 @@ def _reactions(random: Random, cell: CellPlan, modes: list[str | None], relayed:
         candidates = [*timers, *timers, *readable, *(special if random.random() < 0.4 else [])] or ["startup"]
         triggers = sorted(set(_some(random, candidates, 3, least=1)))
         sources = _some(random, [name for name in readable if name not in triggers], 2)
-        effects = [*_some(random, own, 2), *(a.name for a in cell.actions if _may_schedule(a, mode) and random.random() < 0.6)]
+        effects = [
+            *_some(random, own, 2),
+            *(a.name for a in cell.actions if _may_schedule(a, mode) and random.random() < 0.6),
+        ]
         if cell.is_modal and random.random() < 0.7:
             effects += _some(random, list(MODES), 2, least=1)
-        if random.random() < 0.08:
+        if random.random() < style.stop:
             effects.append("stop")
         reactions.append(
             ReactionPlan(
@@ -453,7 +488,7 @@ def _reactions(random: Random, cell: CellPlan, modes: list[str | None], relayed:
                 tuple(sources),
                 tuple(effects),
                 mode,
-                is_late=random.random() < 0.1,
+                is_late=random.random() < style.late,
             )
         )
     for action in cell.actions:
@@ -464,8 +499,8 @@ def _reactions(random: Random, cell: CellPlan, modes: list[str | None], relayed:
     for name in [*inputs, *timers, *(action.name for action in cell.actions)]:
         if not any(name in planned.triggers for planned in reactions):
             at = random.randrange(len(reactions))
-            sources = tuple(source for source in reactions[at].sources if source != name)
-            reactions[at] = replace(reactions[at], triggers=(*reactions[at].triggers, name), sources=sources)
+            rest = tuple(source for source in reactions[at].sources if source != name)
+            reactions[at] = replace(reactions[at], triggers=(*reactions[at].triggers, name), sources=rest)
     return reactions
 
 
@@ -475,7 +510,7 @@ def _may_schedule(action: ActionPlan, mode: str | None) -> bool:
 
 
 def _connections(
-    random: Random, cell: CellPlan, relayed: list[str], modes: list[str | None]
+    random: Random, style: Style, cell: CellPlan, relayed: list[str], modes: list[str | None]
 ) -> list[ConnectionPlan]:
     """Draw connections: at most one to each input (two, of different modes) and to each output that is passed on."""
     sources = [SidePlan("", port.name) for port in cell.inputs]
@@ -485,19 +520,19 @@ def _connections(
     connections = []
     for target in targets:
         mode = random.choice(modes)
-        found = _connection(random, cell, random.choice(sources), target, mode) if sources else None
+        found = _connection(random, style, cell, random.choice(sources), target, mode) if sources else None
         if found is not None and random.random() < 0.85:
             connections.append(found)
             if mode is not None and random.random() < 0.5:
                 other = random.choice([m for m in MODES if m != mode])
-                second = _connection(random, cell, random.choice(sources), target, other)
+                second = _connection(random, style, cell, random.choice(sources), target, other)
                 if second is not None:
                     connections.append(second)
     return connections
 
 
-def _connection(
-    random: Random, cell: CellPlan, source: SidePlan, target: SidePlan, mode: str | None
+def _connection(  # noqa: PLR0913, PLR0917 - where it is, what it joins
+    random: Random, style: Style, cell: CellPlan, source: SidePlan, target: SidePlan, mode: str | None
 ) -> ConnectionPlan | None:
     """A connection from `source` to `target`, None if they do not fit."""
     left, right = _facts(cell, source), _facts(cell, target)
@@ -505,9 +540,9 @@ def _connection(
         return None
     siblings = [child.name for child in cell.children]
     is_forward = not source.child or not target.child or siblings.index(source.child) < siblings.index(target.child)
-    delays: list[int | None] = [None, None, 0, 1, 2, 3] if is_forward else [None, 0, 1, 2, 3]
+    delays: list[int | None] = [None] * (max(1, len(style.delays) // 2) if is_forward else 1) + list(style.delays)
     if source.child == target.child:
-        delays = [0, 1, 2, 3]
+        delays = list(style.delays)
     return ConnectionPlan(
         replace(source, is_interleaved=random.random() < 0.3),
         replace(target, is_interleaved=random.random() < 0.3),

@@ -209,7 +209,34 @@ class Reference:
             yield Edge(source, target, connection.after_ns, mode)
 
     def _in_order(self, rows: list[Row]) -> list[Row]:
-        """By inferred deadline, level, declaration."""
+        """By inferred deadline, level, declaration.
+
+        Raises:
+            RecursionError: if reactions wait for one another.
+        """
+        before = self._before(rows)
+        levels: dict[Row, int] = {}
+        deadlines = {row: row.reaction.deadline_ns for row in rows}
+        declared = {row: number for number, row in enumerate(rows)}
+
+        def level_of(row: Row) -> int:
+            if row not in levels:
+                levels[row] = 1 + max((level_of(other) for other in before[row]), default=-1)
+            return levels[row]
+
+        for row in sorted(rows, key=level_of, reverse=True):
+            for earlier in before[row]:
+                known = [ns for ns in (deadlines[earlier], deadlines[row]) if ns is not None]
+                deadlines[earlier] = min(known, default=None)
+
+        def order_of(row: Row) -> tuple[float, int, int]:
+            deadline_ns = deadlines[row]
+            return float("inf") if deadline_ns is None else deadline_ns, level_of(row), declared[row]
+
+        return sorted(rows, key=order_of)
+
+    def _before(self, rows: list[Row]) -> dict[Row, set[Row]]:
+        """What comes before each reaction: the one declared before it, and all that may write what it reads."""
         before: dict[Row, set[Row]] = {row: set() for row in rows}
         for earlier, later in pairwise(rows):
             if earlier.reactor is later.reactor:
@@ -219,30 +246,13 @@ class Reference:
             for port in row.reaction.effects:
                 writers.setdefault(port, []).append(row)
         for reader in rows:
-            roots = {root for port in _reads(reader) for c in range(port.channels) for root, _ in self._roots((port, c))}
+            roots = {
+                root for port in _reads(reader) for c in range(port.channels) for root, _ in self._roots((port, c))
+            }
             for writer in (row for root in roots for row in writers.get(root, [])):
                 if not self._exclusive(writer.mode, reader.mode):
                     before[reader].add(writer)
-        after: dict[Row, list[Row]] = {row: [] for row in rows}
-        for row in rows:
-            for earlier in before[row]:
-                after[earlier].append(row)
-        levels: dict[Row, int] = {}
-        deadlines: dict[Row, float] = {}
-
-        def level_of(row: Row) -> int:
-            if row not in levels:
-                levels[row] = 1 + max((level_of(other) for other in before[row]), default=-1)
-            return levels[row]
-
-        def deadline_of(row: Row) -> float:
-            if row not in deadlines:
-                own = float("inf") if row.reaction.deadline_ns is None else row.reaction.deadline_ns
-                deadlines[row] = min([own, *(deadline_of(other) for other in after[row])])
-            return deadlines[row]
-
-        declared = {row: number for number, row in enumerate(rows)}
-        return sorted(rows, key=lambda row: (deadline_of(row), level_of(row), declared[row]))
+        return before
 
     def _roots(self, node: Node) -> Iterator[Node]:
         """The channels whose values come to `node` without delay, itself included."""
@@ -322,10 +332,10 @@ class Reference:
         for event in self.queue.pop(tag, []):
             self._happen(event)
         while self.outside and self.outside[0].tag == tag:
-            event = self.outside.pop(0)
-            action = self.reactors[event.path].declared.elements[event.action]
+            come = self.outside.pop(0)
+            action = self.reactors[come.path].declared.elements[come.action]
             if self.is_active(self._mode_of(action)):
-                self._happen(Event(action, None, event.value))
+                self._happen(Event(action, None, come.value))
         for row in self.rows:
             ends = is_last and shutdown in row.reaction.triggers and self._was_active(row.mode)
             if ends or (self.is_active(row.mode) and any(self._is_present(t, row) for t in row.reaction.triggers)):
@@ -421,7 +431,9 @@ class Reference:
         return False
 
     def schedule(self, action: Any, value: Any, delay_ns: int) -> None:
-        """A reaction schedules an action."""
+        """A reaction schedules an action. When a physical one is present is given, not computed."""
+        if isinstance(action, PhysicalAction):
+            return
         asked = self.later(action.delay_ns + delay_ns)
         event = Event(action, self._mode_of(action), _copied_array(value))
         if action.min_spacing_ns is None:
@@ -510,15 +522,15 @@ class Reference:
         for reactor in self.reactors.values():
             for name, state in reactor.declared.states.items():
                 if (state.mode or self.modes_of_reactors[reactor]) is mode:
-                    reactor.__dict__[name] = copy.deepcopy(state.first)
+                    setattr(reactor, name, copy.deepcopy(state.first))
 
     def _enter(self, mode: Mode) -> None:
         """Start `mode` afresh, or let it go on where it was left."""
         soon = self.later(0)
-        if mode not in self.entered:
-            self.put(soon, Event(Special(startup, mode), mode))
-        if mode in self.reset_due:
-            self.put(soon, Event(Special(reset, mode), mode))
+        for trigger, is_due in ((startup, mode not in self.entered), (reset, mode in self.reset_due)):
+            # Where nothing waits for it, it makes no tag.
+            if is_due and any(row.mode is mode and trigger in row.reaction.triggers for row in self.rows):
+                self.put(soon, Event(Special(trigger, mode), mode))
         if mode not in self.entered or mode in self.restarting:
             for timer, around in self._timers():
                 if around is mode:

@@ -152,7 +152,11 @@ class TestConnections:
     def test_two_sources_of_one_channel_of_a_multiport(self) -> None:
         class Main(Reactor):
             def __init__(self) -> None:
-                self.counters, self.extra, self.recorder = bank(2, lambda _: Counter()), bank(2, lambda _: Counter()), Recorder(2)
+                self.counters, self.extra, self.recorder = (
+                    bank(2, lambda _: Counter()),
+                    bank(2, lambda _: Counter()),
+                    Recorder(2),
+                )
                 self.connect(self.counters.count, self.recorder.heard)
                 self.connect(self.extra.count, self.recorder.heard)
 
@@ -188,7 +192,7 @@ class TestConnections:
                 with self.only:
                     self.connect(self.b.count, self.relay.heard)
 
-        with pytest.raises(AssemblyError, match="has two sources.*except in different modes"):
+        with pytest.raises(AssemblyError, match=r"has two sources.*except in different modes"):
             Program(Main())
 
     def test_widths_that_differ(self) -> None:
@@ -207,7 +211,7 @@ class TestConnections:
         class Main(Reactor):
             def __init__(self) -> None:
                 self.words, self.relay = Words(), Relay()
-                self.connect(self.words.said, self.relay.heard)  # type: ignore[misc]
+                self.connect(self.words.said, self.relay.heard)
 
         with pytest.raises(AssemblyError, match=r"'relay\.heard' takes int but 'words\.said' gives str.*one type"):
             Program(Main())
@@ -280,9 +284,9 @@ class TestConnections:
             FanOutFanIn(2, after_ns=after_ns)
 
     def test_an_unknown_port_of_a_bank(self) -> None:
-        with pytest.raises(AssemblyError, match="no port named 'nmber'.*'number'"):
+        with pytest.raises(AssemblyError, match=r"no port named 'nmber'.*'number'"):
             bank(2, Scale).port("nmber")
-        with pytest.raises(AssemblyError, match="no port named 'nmber'.*'number'"):
+        with pytest.raises(AssemblyError, match=r"no port named 'nmber'.*'number'"):
             _ = bank(2, Scale).nmber
 
     def test_steady_outputs_trigger_nothing_where_the_tags_are_known_beforehand(self) -> None:
@@ -415,16 +419,16 @@ class TestNames:
 class TestElements:
     @pytest.mark.parametrize("times", [{"period_ns": -1}, {"offset_ns": -1}])
     def test_a_negative_timer(self, times: dict[str, int]) -> None:
-        with pytest.raises(AssemblyError, match="-1 ns.*negative"):
-            Timer(**times)
+        with pytest.raises(AssemblyError, match=r"-1 ns.*negative"):
+            Timer(**times)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("times", [{"delay_ns": -1}, {"min_spacing_ns": -1}])
     def test_a_negative_action(self, times: dict[str, int]) -> None:
-        with pytest.raises(AssemblyError, match="-1 ns.*negative"):
+        with pytest.raises(AssemblyError, match=r"-1 ns.*negative"):
             LogicalAction[int](**times)  # type: ignore[arg-type]
 
     def test_an_unknown_spacing_policy(self) -> None:
-        with pytest.raises(AssemblyError, match="'replaced'.*Did you mean 'replace'"):
+        with pytest.raises(AssemblyError, match=r"'replaced'.*Did you mean 'replace'"):
             LogicalAction[int](policy="replaced")  # type: ignore[arg-type]
 
     def test_a_watchdog_that_expires_at_once(self) -> None:
@@ -474,7 +478,7 @@ class TestElements:
 
 class TestPrograms:
     def test_an_unknown_executor(self) -> None:
-        with pytest.raises(AssemblyError, match="'magic'.*inline"):
+        with pytest.raises(AssemblyError, match=r"'magic'.*inline"):
             Program(Counter(), executor="magic")  # type: ignore[arg-type]
 
     def test_too_few_workers(self) -> None:

@@ -507,6 +507,81 @@ def test_a_reaction_runs_after_the_longest_path_to_it_through_what_it_merely_rea
     ]
 
 
+class ByTurns(Reactor):
+    """Its first reaction is far down, in a mode that is never active; its second has a clock."""
+
+    here = Mode(initial=True)
+    never = Mode()
+    heard = Input[int]()
+    tick = Timer()
+
+    @reaction(heard, mode=never)
+    def first(self) -> None:
+        pass
+
+    @reaction(tick, mode=here)
+    def second(self) -> None:
+        pass
+
+
+class FarDown(Reactor):
+    """What is declared after another reaction comes after all that leads to that one."""
+
+    def __init__(self) -> None:
+        self.by_turns, self.counter, self.echo = ByTurns(), Counter(), Echo()
+        self.connect(self.counter.sent, self.echo.heard)
+        self.connect(self.echo.said, self.by_turns.heard)
+
+
+def test_declaration_order_counts_between_different_modes_too(run: Run) -> None:
+    assert run(FarDown, timeout_ns=0) == [
+        at(0, 0, "counter.send", sent=0),
+        at(0, 0, "echo.say", said=0),
+        at(0, 0, "by_turns.second"),
+    ]
+
+
+class Reuser(Reactor):
+    """Sends one array again and again, changed after it was sent."""
+
+    tick = Timer(1 * ms)
+    sent = Output[Any](shape=(2,), dtype="int64")
+
+    def __init__(self) -> None:
+        self.mine = np.zeros(2, "int64")
+
+    @reaction(tick, effects=[sent])
+    def send(self) -> None:
+        self.sent.set(self.mine)
+        self.mine += 1
+
+
+class Reusing(Reactor):
+    """Somebody hears the array at once, and somebody later."""
+
+    def __init__(self) -> None:
+        self.reuser, self.now, self.later = Reuser(), Pair(), Pair()
+        self.connect(self.reuser.sent, self.now.heard)
+        self.connect(self.reuser.sent, self.later.heard, after_ns=2 * ms)
+
+
+class Pair(Reactor):
+    """Says an array as a list."""
+
+    heard = Input[Any](shape=(2,), dtype="int64")
+    said = Output[Any]()
+
+    @reaction(heard, effects=[said])
+    def say(self) -> None:
+        self.said.set(self.heard.value.tolist())
+
+
+def test_an_array_is_frozen_once_it_is_set(run: Run) -> None:
+    log = run(Reusing, timeout_ns=3 * ms)
+    assert of(log, "now.say") == [at(n * ms, 0, "now.say", said=[n, n]) for n in range(4)]
+    assert of(log, "later.say") == [at((n + 2) * ms, 0, "later.say", said=[n, n]) for n in range(2)]
+
+
 class Unset(Reactor):
     """Might set a port, and does so every other time."""
 
@@ -770,7 +845,9 @@ class LaterReader(ArrayReader):
 
     def __init__(self) -> None:
         self.after = Timer(1 * ms, offset_ns=1 * ms)
-        self.add_reaction("look_later", self.look_later, triggers=[self.after], sources=[self.heard], effects=[self.said])
+        self.add_reaction(
+            "look_later", self.look_later, triggers=[self.after], sources=[self.heard], effects=[self.said]
+        )
 
     def look_later(self) -> None:
         self.look()

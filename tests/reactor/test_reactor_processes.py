@@ -106,7 +106,9 @@ def test_members_of_a_bank_are_spread_and_the_caller_counts_as_a_worker() -> Non
 
 def test_a_reactor_lives_where_it_is_placed() -> None:
     placement = {"members[0]": 1, "members[1]": 0}
-    with Program(SleepyBank(), executor="processes", workers=2, start_method="fork", placement=placement, fast=True) as program:
+    with Program(
+        SleepyBank(), executor="processes", workers=2, start_method="fork", placement=placement, fast=True
+    ) as program:
         program.advance(1)
         assert program.ask("members[1]", "where") == os.getpid()
         assert program.ask("members[0]", "where") != os.getpid()
@@ -120,7 +122,9 @@ def test_a_placement_that_is_not_possible_is_an_error() -> None:
 def test_an_exception_in_a_worker_names_reactor_reaction_and_tag_and_carries_the_traceback(way: dict[str, Any]) -> None:
     placement = {"members[0]": 1}
     with (
-        pytest.raises(ReactionFailed, match=r"'members\[[01]\]\.go_off' failed at tag \(2000000 ns, 0\): ValueError: three") as failure,
+        pytest.raises(
+            ReactionFailed, match=r"'members\[[01]\]\.go_off' failed at tag \(2000000 ns, 0\): ValueError: three"
+        ) as failure,
         Program(Bombs, executor="processes", placement=placement, **way, fast=True) as program,
     ):
         program.advance(10)
@@ -128,8 +132,10 @@ def test_an_exception_in_a_worker_names_reactor_reaction_and_tag_and_carries_the
 
 
 def test_an_exception_in_the_calling_process_is_the_cause() -> None:
-    program = Program(Bombs(), executor="processes", workers=3, start_method="fork", placement={"members[1]": 0}, fast=True)
-    with pytest.raises(ReactionFailed, match="failed at tag .2000000 ns, 0.") as failure, program:
+    program = Program(
+        Bombs(), executor="processes", workers=3, start_method="fork", placement={"members[1]": 0}, fast=True
+    )
+    with pytest.raises(ReactionFailed, match=r"failed at tag .2000000 ns, 0.") as failure, program:
         program.advance(10)
     assert isinstance(failure.value.__cause__, ValueError)
 
@@ -140,7 +146,9 @@ def test_a_killed_worker_ends_the_program_and_is_named(native: bool) -> None:
     with program:
         program.advance(3)
         os.kill(program.ask("members[1]", "where"), signal.SIGKILL)
-        with pytest.raises(WorkerDied, match=r"Worker 1 .*home of members\[1\].*killed by SIGKILL at tag .3000000 ns, 0."):
+        with pytest.raises(
+            WorkerDied, match=r"Worker 1 .*home of members\[1\].*killed by SIGKILL at tag .3000000 ns, 0."
+        ):
             program.advance(10)
 
 

@@ -435,11 +435,11 @@ def refuse(*_arguments, **_options):
 def test_nothing_is_noted_unless_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(Notes, "timed", refuse)
     monkeypatch.setattr(Notes, "stepping", refuse)
-    program = Program(Gathering, fast=True)
+    program = Program(Gathering, fast=True, executor="inline")
     program.run(5 * ms)
 
     with pytest.raises(ReactorError, match="timeline=True"):
         program.timeline()
     for asked in ({"timeline": True}, {"recording": True}):
         with pytest.raises(AssertionError, match="costs time"):
-            Program(Gathering, fast=True, **asked).run(5 * ms)
+            Program(Gathering, fast=True, executor="inline", **asked).run(5 * ms)

@@ -116,7 +116,9 @@ KINDS = [OtherPort, OtherChannel, OtherAction, OtherInput, OtherMode, OtherStop,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_reaction_did_not_declare_is_an_error_at_once(kind: type[Reactor]) -> None:
-    with pytest.raises(ReactionFailed, match=r"'begin' failed at tag \(0 ns, 0\): UndeclaredError: .*[Nn]ame") as failure:
+    with pytest.raises(
+        ReactionFailed, match=r"'begin' failed at tag \(0 ns, 0\): UndeclaredError: .*[Nn]ame"
+    ) as failure:
         Program(kind(), fast=True).run(0)
     assert isinstance(failure.value.__cause__, UndeclaredError)
 

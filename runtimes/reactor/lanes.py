@@ -1,0 +1,162 @@
+"""One worker's view of all lanes: what its own reactors write, what comes from others, and what it sends."""
+
+from __future__ import annotations
+
+import pickle
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtimes.reactor.declaration import Input
+from runtimes.reactor.errors import ReactorError
+from runtimes.reactor.live import ArrayOut, Cell, Inlet, Log, Out, SteadyOut, ValueOut, read_only
+from runtimes.reactor.memory import items_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from runtimes.reactor.assembly import Lane
+    from runtimes.reactor.home import Home
+    from runtimes.reactor.memory import Segment
+    from runtimes.reactor.post import Post
+
+__all__ = ["Lanes"]
+
+
+class Lanes:
+    """Cells, slots, letters and logs of one worker."""
+
+    def __init__(self, home: Home, shared: Segment | None, posts: Mapping[int, Post]) -> None:
+        """Make them; what crosses workers lies in `shared`, or goes through `posts`, one for each sender."""
+        self.outs: dict[int, Out] = {}
+        """Lanes that are written here."""
+        self.foreign: dict[int, Cell] = {}
+        """Lanes that are written elsewhere and are not steady."""
+        self._home = home
+        self._shared = shared
+        self._own_post = posts.get(home.number)
+        self._outgoing: list[dict[int, Any]] = [{} for _ in home.partition.groups]
+        self.arrays = {block.index: self._block_arrays(block.index) for block in home.assembly.blocks}
+        """The slots of each block, each of shape `(items, *shape)`."""
+        logs = self._make_logs()
+        self._own_log = logs.pop(home.number, None)
+        views = self._bind()
+        groups = [index for index, group in enumerate(home.partition.groups) if home.number in group]
+        self.inlets = {
+            peer: Inlet(
+                post=posts.get(peer),
+                log=logs.get(peer),
+                groups=groups,
+                cells=self.foreign,
+                views=views,
+                ready=home.ready,
+            )
+            for peer in {*posts, *logs} - {home.number}
+        }
+        """From other workers, what they send."""
+
+    def flush(self, step: int) -> None:
+        """Send what waits with publication `step` of the tag."""
+        number = self._home.clock.number
+        for group, values in enumerate(self._outgoing):
+            if values:
+                assert self._own_post is not None
+                try:
+                    self._own_post.send(number, step, group, values.copy())
+                except ReactorError:
+                    raise
+                except Exception as error:
+                    raise self._not_sent(values, error) from error
+                values.clear()
+        if self._own_log is not None:
+            self._own_log.flush(number, step)
+
+    def _not_sent(self, values: Mapping[int, Any], error: Exception) -> ReactorError:
+        """The failure to report if `values`, by lane, cannot be pickled: it names the first reaction that may be it."""
+        assembly = self._home.assembly
+        for lane, value in values.items():
+            try:
+                pickle.dumps(value, protocol=5)
+            except Exception:  # noqa: BLE001 - whatever its own way of being pickled raises
+                port = assembly.lanes[lane].port
+                row = next(row for row in assembly.reactions if port in row.writes)
+                remedy = (
+                    f"What '{port}' sends to another worker must be picklable, or both reactors live in one worker."
+                )
+                return self._home.failure_in((row.reactor, row.name), error, remedy)
+        return self._home.failure_in(("the runtime", f"worker {self._home.number}"), error)
+
+    def adopt(self, other: Lanes) -> None:
+        """Have the last values of `other`, whose worker ran the whole program."""
+        for lane, out in other.outs.items():
+            cell = self.outs[lane].cell if lane in self.outs else self.foreign.get(lane)
+            if cell is not None:
+                cell.value, cell.stamp = out.cell.value, out.cell.stamp
+        shared = self._home.partition.block_offsets
+        for block in self._home.assembly.blocks:
+            # What all share is copied by worker 0 alone, before anyone runs.
+            if block.steady and (self._home.number == 0 or block.index not in shared):
+                for slot, before in zip(self.arrays[block.index], other.arrays[block.index], strict=True):
+                    slot[...] = before
+
+    def _bind(self) -> dict[int, list[NDArray[Any]]]:
+        """Make the cells; the views of array lanes that are written elsewhere."""
+        home, blocks = self._home, self._home.assembly.blocks
+        triggered = self._triggered()
+        views: dict[int, list[NDArray[Any]]] = {}
+        for lane in home.assembly.lanes:
+            if home.partition.writer[lane.index] == home.number:
+                self.outs[lane.index] = self._out(lane, triggered[lane.index])
+            elif lane.block is None or not blocks[lane.block].steady:
+                self.foreign[lane.index] = Cell(tuple(triggered[lane.index]))
+                if lane.block is not None:
+                    views[lane.index] = [read_only(slot[lane.item, ...]) for slot in self.arrays[lane.block]]
+        return views
+
+    def _triggered(self) -> dict[int, list[int]]:
+        """The reactions here that each lane triggers; none in a clocked program, which asks cells instead."""
+        triggered: dict[int, list[int]] = defaultdict(list)
+        home = self._home
+        for rank in () if home.clocked else home.ranks:
+            ports = [port for port in home.assembly.reactions[rank].declared.triggers if isinstance(port, Input)]
+            for lane in {feed.lane for port in ports for feed in home.assembly.feeds[port] if feed is not None}:
+                triggered[lane].append(rank)
+        return triggered
+
+    def _out(self, lane: Lane, triggers: Sequence[int]) -> Out:
+        """What a lane of this worker is written through."""
+        home = self._home
+        cell = Cell(tuple(triggers))
+        if lane.block is None:
+            group = home.partition.recipients.get(lane.index)
+            outgoing = None if group is None else self._outgoing[group]
+            return ValueOut(cell, home.clock, home.ready, outgoing, lane.index)
+        slots = [slot[lane.item, ...] for slot in self.arrays[lane.block]]
+        if home.assembly.blocks[lane.block].steady:
+            return SteadyOut(slots, home.clock)
+        log = self._own_log if lane.index in home.partition.sparse else None
+        return ArrayOut(slots, cell, home.clock, home.ready, log, lane.index)
+
+    def _block_arrays(self, index: int) -> list[NDArray[Any]]:
+        """The slots of a block: shared if any of its lanes crosses."""
+        block = self._home.assembly.blocks[index]
+        lead = (block.slots, len(block.lanes))
+        offset = self._home.partition.block_offsets.get(index)
+        if offset is None:
+            return list(np.zeros((*lead, *block.shape), block.dtype))
+        assert self._shared is not None
+        return list(items_in(self._shared.memory, offset, lead, block.shape, block.dtype))
+
+    def _make_logs(self) -> dict[int, Log]:
+        """The logs of all workers that set array lanes for others."""
+        partition = self._home.partition
+        logs: dict[int, Log] = {}
+        for worker in {partition.writer[lane] for lane in partition.sparse}:
+            assert self._shared is not None
+            offset = partition.log_offsets[worker]
+            words = self._shared.memory[offset : offset + 8 * partition.log_words(worker)].cast("q")
+            logs[worker] = Log(words, partition.steps[worker])
+        return logs

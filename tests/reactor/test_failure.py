@@ -1,0 +1,761 @@
+"""What ends a program before its time: each is named, takes little time, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Never
+
+import psutil
+import pytest
+
+from runtimes.reactor import (
+    AssemblyError,
+    Input,
+    LogicalAction,
+    Output,
+    Program,
+    ReactionFailed,
+    ReactionStuck,
+    Reactor,
+    ReactorError,
+    Timer,
+    Watchdog,
+    WorkerDied,
+    bank,
+    ms,
+    reaction,
+    s,
+    shutdown,
+    startup,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WAYS: dict[str, dict[str, Any]] = {
+    "inline": {"executor": "inline"},
+    "threads": {"executor": "threads", "workers": 2},
+    "processes": {"executor": "processes", "workers": 2, "start_method": "fork"},
+    "semaphores": {"executor": "processes", "workers": 2, "start_method": "fork", "native": False},
+    "spawn": {"executor": "processes", "workers": 2, "start_method": "spawn"},
+}
+GUARD_S = 60.0
+"""A hang is what fails here, not a slow machine."""
+
+
+@pytest.fixture(params=list(WAYS))
+def way(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return dict(WAYS[request.param])
+
+
+@pytest.fixture(params=[0, 1], ids=["in the caller", "in another worker"])
+def home(request: pytest.FixtureRequest, way: dict[str, Any]) -> int:
+    """The worker in which the reaction fails."""
+    if request.param and way["executor"] == "inline":
+        pytest.skip("there is one worker")
+    return int(request.param)
+
+
+def left_behind() -> set[str]:
+    """Processes, threads, descriptors and shared memory of this process."""
+    processes = {f"process {child.pid}" for child in psutil.Process().children(recursive=True)}
+    threads = {f"thread {thread.name}" for thread in threading.enumerate() if thread.name.startswith("reactor")}
+    named = {str(path) for path in Path("/dev/shm").iterdir() if path.name.startswith(("sem.mp-", "psm_"))}
+    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return processes | threads | named | {f"descriptor {at} {to}" for at, to in enumerate(links) if "memfd:reactor" in to}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    # Started once for all programs of a process that spawns; it ends with the process.
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()
+    before = left_behind()
+    yield
+    gc.collect()  # an exception that a test has caught holds the frames it came through
+    assert left_behind() - before == set()
+
+
+def raise_value_error() -> Never:
+    raise ValueError("three is too many")
+
+
+class Unpicklable(Exception):  # noqa: N818 - for a test
+    def __init__(self) -> None:
+        super().__init__("holds a lock")
+        self.lock = threading.Lock()
+
+
+class Unloadable(Exception):  # noqa: N818 - for a test
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+class Mute(Exception):  # noqa: N818 - for a test
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def raise_unpicklable() -> Never:
+    raise Unpicklable
+
+
+def raise_unloadable() -> Never:
+    raise Unloadable(1, 2)
+
+
+def raise_mute() -> Never:
+    raise Mute
+
+
+def leave_with_seven() -> Never:
+    sys.exit(7)
+
+
+def leave_with_words() -> Never:
+    sys.exit("enough")
+
+
+def kill_me() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash() -> None:
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def sleep_long() -> None:
+    time.sleep(1000)
+
+
+def work_for_ever() -> None:
+    while True:
+        pass
+
+
+class Clocked(Reactor):
+    """One timer: its plan is known, and fused."""
+
+    tick = Timer(1 * ms)
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        self.fail = fail
+        self.tags = 0
+
+    @reaction(tick)
+    def act(self) -> None:
+        self.tags += 1
+        if self.tags == 3:
+            self.fail()
+
+
+class Eventful(Reactor):
+    """Lives on events."""
+
+    again = LogicalAction[None](delay_ns=1 * ms)
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        self.fail = fail
+        self.tags = 0
+
+    @reaction(startup, again, effects=[again])
+    def act(self) -> None:
+        self.tags += 1
+        if self.tags == 3:
+            self.fail()
+        self.again.schedule()
+
+
+class Opening(Reactor):
+    """Fails as it starts up."""
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        self.fail = fail
+
+    @reaction(startup)
+    def act(self) -> None:
+        self.fail()
+
+
+class Closing(Reactor):
+    """Fails as it shuts down."""
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        self.fail = fail
+
+    @reaction(shutdown)
+    def act(self) -> None:
+        self.fail()
+
+
+class Late(Reactor):
+    """Fails in the handler of a deadline."""
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        self.fail = fail
+
+    @reaction(startup, deadline_ns=0)
+    def act(self) -> None:
+        pass
+
+    @act.late
+    def too_late(self) -> None:
+        self.fail()
+
+
+class Guarded(Reactor):
+    """Fails in the handler of a watchdog."""
+
+    dog = Watchdog(1 * ms)
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        self.fail = fail
+
+    @reaction(startup, effects=[dog])
+    def open(self) -> None:
+        self.dog.start()
+
+    @dog.handler()
+    def act(self) -> None:
+        self.fail()
+
+
+class Other(Reactor):
+    """Something for the other worker."""
+
+    @reaction(startup)
+    def open(self) -> None:
+        pass
+
+
+class Pair(Reactor):
+    """One that fails, and another."""
+
+    def __init__(self, kind: type[Any], fail: Callable[[], object]) -> None:
+        self.failing = kind(fail)
+        self.other = Other()
+
+
+class Build:
+    """Makes a pair; it can be pickled."""
+
+    def __init__(self, kind: type[Any], fail: Callable[[], object]) -> None:
+        self.kind, self.fail = kind, fail
+
+    def __call__(self) -> Pair:
+        return Pair(self.kind, self.fail)
+
+
+def program_of(kind: type[Any], fail: Callable[[], object], home: int, way: dict[str, Any], **options: Any) -> Program:
+    """A program whose reactor `failing` lives in worker `home`."""
+    placement = {} if way["executor"] == "inline" else {"placement": {"failing": home, "other": 1 - home}}
+    return Program(Build(kind, fail), **{"fast": True, **way, **placement, **options})
+
+
+KINDS: list[type[Any]] = [Clocked, Eventful, Opening, Closing, Late, Guarded]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exception_ends_the_program_and_names_reactor_reaction_and_tag(
+    kind: type[Any], home: int, way: dict[str, Any]
+) -> None:
+    program = program_of(kind, raise_value_error, home, way, keepalive=kind is Guarded)
+    with pytest.raises(
+        ReactionFailed, match=r"^Reaction 'failing\.act' failed at tag \(\d+ ns, \d+\): ValueError: three is too many"
+    ) as failure:
+        program.run(2 * ms if kind is not Guarded else 1000 * s)
+    if home and way["executor"] == "processes":
+        assert "in raise_value_error" in failure.value.remote_traceback
+    else:
+        assert isinstance(failure.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("fail", "said"),
+    [
+        (raise_unpicklable, "Unpicklable: holds a lock"),
+        (raise_unloadable, "Unloadable: 1 and 2"),
+        (raise_mute, "Mute (its message cannot be had: __str__ raised RuntimeError)"),
+    ],
+)
+def test_an_exception_that_does_not_travel_is_told_all_the_same(
+    fail: Callable[[], object], said: str, home: int, way: dict[str, Any]
+) -> None:
+    with pytest.raises(ReactionFailed, match=re.escape(said)):
+        program_of(Clocked, fail, home, way).run(10 * ms)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("leave", "code"), [(leave_with_seven, 7), (leave_with_words, "enough")])
+def test_system_exit_in_a_reaction_gives_the_program_its_code(
+    kind: type[Any], leave: Callable[[], object], code: object, home: int, way: dict[str, Any]
+) -> None:
+    program = program_of(kind, leave, home, way, keepalive=kind is Guarded)
+    with pytest.raises(SystemExit) as leaving:
+        program.run(2 * ms if kind is not Guarded else 1000 * s)
+    assert leaving.value.code == code
+
+
+def test_a_program_that_failed_can_be_drawn_but_not_run_again() -> None:
+    program = Program(Build(Clocked, raise_value_error), executor="inline", fast=True)
+    with pytest.raises(ReactionFailed):
+        program.run()
+    assert "failing" in program.diagram().dot
+    with pytest.raises(ReactorError, match="A program runs once"):
+        program.run()
+
+
+class Locks(Reactor):
+    """Sends what cannot be pickled."""
+
+    tick = Timer(1 * ms)
+    lock = Output[Any]()
+
+    @reaction(tick, effects=[lock])
+    def send(self) -> None:
+        self.lock.set(threading.Lock())
+
+
+class Keeper(Reactor):
+    lock = Input[Any]()
+
+    @reaction(lock)
+    def keep(self) -> None:
+        pass
+
+
+class Locksmith(Reactor):
+    def __init__(self) -> None:
+        self.locks, self.keeper = Locks(), Keeper()
+        self.connect(self.locks.lock, self.keeper.lock)
+
+
+@pytest.mark.parametrize("home", [0, 1])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_value_that_cannot_be_sent_to_another_process_names_port_and_reaction(home: int, fast: bool) -> None:
+    placement = {"locks": home, "keeper": 1 - home}
+    program = Program(Locksmith, executor="processes", workers=2, start_method="fork", placement=placement, fast=fast)
+    with pytest.raises(ReactionFailed, match=r"'locks\.send' failed .*TypeError: cannot pickle.*What 'locks\.lock' sends"):
+        program.run(10 * ms)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(("die", "name"), [(kill_me, "SIGKILL"), (crash, "SIGSEGV")])
+def test_a_worker_that_dies_in_a_reaction_ends_the_program(
+    die: Callable[[], object], name: str, start_method: str, native: bool
+) -> None:
+    way = {"executor": "processes", "workers": 2, "start_method": start_method, "native": native}
+    with pytest.raises(WorkerDied, match=rf"Worker 1 .*home of failing.* was killed by {name} at tag"):
+        program_of(Clocked, die, 1, way).run()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_worker_killed_while_the_caller_waits_for_time_or_events_ends_the_program(fast: bool) -> None:
+    way = {"executor": "processes", "workers": 2, "start_method": "fork"}
+    program = program_of(Opening, int, 1, way, keepalive=True, fast=fast)
+    killer = threading.Timer(0.3, lambda: multiprocessing.active_children()[0].kill())
+    with program:
+        killer.start()
+        with pytest.raises(WorkerDied, match="killed by SIGKILL"):
+            program.advance(10)
+    killer.join()
+
+
+# The watch time
+
+
+@pytest.mark.parametrize("fail", [sleep_long, work_for_ever])
+@pytest.mark.parametrize("kind", [Clocked, Eventful, Late])
+def test_a_reaction_that_never_returns_is_named_and_ends_the_program(
+    kind: type[Any], fail: Callable[[], object], home: int, way: dict[str, Any]
+) -> None:
+    if home and way["executor"] == "threads":
+        pytest.skip("the thread cannot be ended: the test below runs in a process of its own")
+    began_s = time.monotonic()
+    with pytest.raises(
+        ReactionStuck, match=r"^Reaction 'failing\.act' has not returned for [\d.]+ s at tag \(\d+ ns, \d+\)\."
+    ) as stuck:
+        program_of(kind, fail, home, way, watch_s=0.2).run()
+    assert stuck.value.running_s >= 0.2
+    assert time.monotonic() - began_s < GUARD_S
+    if home:
+        assert "Worker 1 (process" in str(stuck.value)
+
+
+def test_the_message_says_who_waits_for_which_port() -> None:
+    program = Program(
+        Chain, executor="processes", workers=2, start_method="fork", placement={"slow": 1}, fast=True, watch_s=0.2
+    )
+    with pytest.raises(ReactionStuck, match=r"'sink\.take' in worker 0 waits for 'slow\.out'\."):
+        program.run()
+
+
+class Slow(Reactor):
+    tick = Timer(1 * ms)
+    out = Output[int]()
+
+    @reaction(tick, effects=[out])
+    def make(self) -> None:
+        time.sleep(1000)
+
+
+class Sink(Reactor):
+    taken = Input[int]()
+
+    @reaction(taken)
+    def take(self) -> None:
+        pass
+
+
+class Chain(Reactor):
+    def __init__(self) -> None:
+        self.slow, self.sink = Slow(), Sink()
+        self.connect(self.slow.out, self.sink.taken)
+
+
+def test_reactions_that_return_in_time_are_left_alone(way: dict[str, Any]) -> None:
+    program = program_of(Clocked, lambda: time.sleep(0.01), 0, way | {"start_method": None}, watch_s=30.0)
+    if way.get("start_method") != "spawn":
+        program.run(20 * ms)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("watch_s", [0, -1.0])
+def test_a_watch_time_that_is_not_positive_is_an_error(watch_s: float) -> None:
+    with pytest.raises(AssemblyError, match="Give more than 0 seconds"):
+        Program(Chain, watch_s=watch_s)
+
+
+def test_a_program_in_another_thread_than_the_main_one_is_watched_too() -> None:
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            program_of(Clocked, work_for_ever, 0, WAYS["inline"], watch_s=0.2).run()
+        except ReactionStuck as stuck:
+            caught.append(stuck)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(GUARD_S)
+    assert len(caught) == 1
+
+
+# In a process of its own
+
+
+ALONE = """
+import json, os, sys, time
+from tests.reactor import test_failure as here
+
+if __name__ == "__main__":
+    kind, fail, home, way, options = json.loads(sys.argv[1])
+    program = here.program_of(getattr(here, kind), getattr(here, fail), home, way, **options)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    try:
+        with here.saying_when_it_runs(program):
+            program.run()
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}")
+    del program
+    print(len(os.listdir("/proc/self/fd")) - descriptors, "descriptors")
+"""
+
+
+class saying_when_it_runs:  # noqa: N801 - a context manager
+    """Print a line as soon as the program has begun."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def __enter__(self) -> None:
+        print("ready", flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def run_alone(
+    tmp_path: Path, repository: Path, kind: str, fail: str, home: int, way: dict[str, Any], **options: Any
+) -> subprocess.Popen[str]:
+    """Start a program in a session of its own."""
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE, encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, str(script), json.dumps([kind, fail, home, way, options])],
+        cwd=repository,
+        env=os.environ | {"PYTHONPATH": str(repository)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def all_ended(group: int) -> bool:
+    """Whether no process of a session lives any more."""
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return False
+        except (psutil.Error, OSError):
+            continue
+    return True
+
+
+def wait_until_all_ended(group: int) -> None:
+    deadline_s = time.monotonic() + GUARD_S
+    while not all_ended(group):
+        assert time.monotonic() < deadline_s, "a process outlived its program"
+        time.sleep(0.02)
+
+
+def test_a_thread_that_never_returns_is_named_and_left_to_the_end_of_the_process(tmp_path: Path, repository: Path) -> None:
+    with run_alone(tmp_path, repository, "Clocked", "sleep_long", 1, WAYS["threads"], watch_s=0.2) as process:
+        said, complained = process.communicate(timeout=GUARD_S)
+    assert "ReactionStuck: Reaction 'failing.act' has not returned" in said
+    assert "Thread 'reactor-worker-1', where it runs, cannot be ended" in said
+    assert complained == ""
+
+
+def deaf() -> None:
+    """Never return, and let nothing interrupt it."""
+    while True:
+        try:
+            time.sleep(1000)
+        except BaseException:  # noqa: BLE001, S110 - that is the point
+            pass
+
+
+def test_a_caller_that_cannot_be_interrupted_ends_with_a_message(tmp_path: Path, repository: Path) -> None:
+    with run_alone(tmp_path, repository, "Clocked", "deaf", 0, WAYS["processes"], watch_s=0.2) as process:
+        _, complained = process.communicate(timeout=GUARD_S)
+    assert process.returncode == 1
+    assert "Reaction 'failing.act' has not returned" in complained
+    assert "It could not be interrupted, so the process ends." in complained
+    wait_until_all_ended(process.pid)
+
+
+def write_ended(where: str) -> None:
+    Path(where).write_text("a shutdown reaction ran", encoding="utf-8")
+
+
+class Running(Reactor):
+    """Runs until someone interrupts it, and would say so if it shut down."""
+
+    tick = Timer(1 * ms)
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        self.fail = fail
+
+    @reaction(tick)
+    def act(self) -> None:
+        self.fail()
+
+    @reaction(shutdown)
+    def close(self) -> None:
+        print("shut down", flush=True)
+
+
+class Waiting(Running):
+    """The same, without anything to do."""
+
+
+class Idle(Reactor):
+    def __init__(self, fail: Callable[[], object]) -> None:
+        self.fail = fail
+
+    @reaction(startup)
+    def open(self) -> None:
+        self.fail()
+
+    @reaction(shutdown)
+    def close(self) -> None:
+        print("shut down", flush=True)
+
+
+def nothing() -> None:
+    pass
+
+
+LOOPS = {
+    "a fast loop": ("Running", "nothing", {"fast": True}),
+    "a timed wait": ("Running", "nothing", {"fast": False}),
+    "an empty queue": ("Idle", "nothing", {"fast": True, "keepalive": True}),
+    "a long reaction": ("Running", "sleep_long", {"fast": True}),
+    "a watched reaction": ("Running", "sleep_long", {"fast": True, "watch_s": 1000}),
+}
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["to the group", "to the caller"])
+@pytest.mark.parametrize("loop", list(LOOPS))
+@pytest.mark.parametrize("how", ["inline", "threads", "processes", "spawn"])
+def test_ctrl_c_ends_the_program_without_shutdown_reactions(
+    how: str, loop: str, whole_group: bool, tmp_path: Path, repository: Path
+) -> None:
+    kind, fail, options = LOOPS[loop]
+    with run_alone(tmp_path, repository, kind, fail, 0, WAYS[how], **options) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1.0 if how == "spawn" else 0.3)
+        (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+        said, complained = process.communicate(timeout=GUARD_S)
+    assert said.splitlines() == ["KeyboardInterrupt: ", "0 descriptors"]
+    assert complained == ""
+    wait_until_all_ended(process.pid)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_ctrl_c_while_workers_are_started_leaves_none(start_method: str, tmp_path: Path, repository: Path) -> None:
+    way = {"executor": "processes", "workers": 4, "start_method": start_method}
+    for delay_s in (0.0, 0.003, 0.01, 0.03, 0.1):
+        with run_alone(tmp_path, repository, "Running", "nothing", 0, way) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(delay_s)
+            os.killpg(process.pid, signal.SIGINT)
+            said, complained = process.communicate(timeout=GUARD_S)
+        assert "KeyboardInterrupt" in said
+        assert "shut down" not in said
+        assert complained == ""
+        wait_until_all_ended(process.pid)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_workers_in_a_long_wait_end_when_the_caller_is_killed(start_method: str, tmp_path: Path, repository: Path) -> None:
+    way = {"executor": "processes", "workers": 3, "start_method": start_method}
+    with run_alone(tmp_path, repository, "Idle", "nothing", 0, way, keepalive=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(1.0)
+        process.kill()
+    wait_until_all_ended(process.pid)
+
+
+# Shared memory
+
+
+SHORT = """
+import resource, sys
+import numpy as np
+from runtimes.reactor import Program
+from tests.reactor import test_failure as here
+
+if __name__ == "__main__":
+    limit, amount, how = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    which = {"file": resource.RLIMIT_FSIZE, "address": resource.RLIMIT_AS, "open": resource.RLIMIT_NOFILE}[how]
+    resource.setrlimit(which, (limit, limit))
+    method = "spawn" if how == "semaphores" else "fork"
+    try:
+        Program(
+            lambda: here.Parcels(amount), executor="processes", workers=2, start_method="fork",
+            native=sys.argv[4] == "native", placement={"sender": int(sys.argv[5])}, fast=True,
+        ).run()
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}")
+"""
+
+
+class Parcel(Reactor):
+    """Sends more and more."""
+
+    tick = Timer(1 * ms)
+    parcel = Output[Any]()
+
+    def __init__(self, amount: int) -> None:
+        self.amount = amount
+
+    @reaction(startup)
+    def open(self) -> None:
+        pass
+
+    @reaction(tick, effects=[parcel])
+    def send(self) -> None:
+        self.amount *= 2
+        self.parcel.set(bytearray(self.amount))
+
+
+class Receiving(Reactor):
+    parcel = Input[Any]()
+
+    @reaction(parcel)
+    def take(self) -> None:
+        pass
+
+
+class Parcels(Reactor):
+    def __init__(self, amount: int) -> None:
+        self.sender, self.receiver = Parcel(amount), Receiving()
+        self.connect(self.sender.parcel, self.receiver.parcel)
+
+
+def run_short(tmp_path: Path, repository: Path, *arguments: object) -> str:
+    """What a program says that has less than it wants."""
+    script = tmp_path / "short.py"
+    script.write_text(SHORT, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, str(script), *map(str, arguments)],
+        cwd=repository,
+        env=os.environ | {"PYTHONPATH": str(repository), "PYTHONDONTWRITEBYTECODE": "1", "COVERAGE_PROCESS_START": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        said, _ = process.communicate(timeout=GUARD_S)
+    wait_until_all_ended(process.pid)
+    return said
+
+
+@pytest.mark.parametrize("home", [0, 1])
+def test_values_that_outgrow_the_limit_of_files_say_how_much_was_wanted_for_what(
+    home: int, tmp_path: Path, repository: Path
+) -> None:
+    said = run_short(tmp_path, repository, 4 << 20, 1 << 10, "file", "native", home)
+    assert re.match(
+        rf"OutOfSharedMemory: \d+ bytes of shared memory were wanted for values that worker {home} sends: File too large\. "
+        r"Raise the limit of the size of files \(ulimit -f\)",
+        said,
+    )
+
+
+def test_too_little_address_space_says_how_much_was_wanted(tmp_path: Path, repository: Path) -> None:
+    said = run_short(tmp_path, repository, 2 << 30, 1 << 26, "address", "native", 0)
+    assert "MemoryError" in said or "Cannot allocate memory" in said
+    assert "OutOfSharedMemory" in said or "'sender.send' failed" in said
+
+
+def test_no_room_for_semaphores_says_so(tmp_path: Path, repository: Path) -> None:
+    said = run_short(tmp_path, repository, 0, 1, "file", "semaphores", 0)
+    assert re.match(r"OutOfSharedMemory: \d+ bytes of shared memory were wanted for", said)
+
+
+def test_too_few_descriptors_say_so(tmp_path: Path, repository: Path) -> None:
+    said = run_short(tmp_path, repository, 5, 1, "open", "native", 0)
+    assert re.match(r"OutOfSharedMemory: .* Too many open files\. Raise the limit of open files", said)
+
+
+def test_more_memory_than_there_is_is_refused_before_it_is_taken() -> None:
+    from runtimes.reactor import OutOfSharedMemory
+    from runtimes.reactor.memory import Segment
+
+    with pytest.raises(OutOfSharedMemory, match=r"^1125899906842624 bytes of shared memory were wanted for a test: "):
+        Segment(1 << 50, purpose="a test")
+    segment = Segment(1, purpose="a test")
+    with pytest.raises(OutOfSharedMemory, match="Use fewer workers or smaller values"):
+        segment.grow(1 << 50)
+    segment.memory[0] = 1  # what was there is still there
+    segment.close()
