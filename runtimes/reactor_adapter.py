@@ -142,11 +142,14 @@ class TaskReactor(Reactor):
         assert task is not None
         task.close()
 
-    def let_go(self) -> None:
-        """Let go of all memory; close the task if it is here and the program has failed."""
+    def let_go(self, *, failed: bool) -> None:
+        """Let go of all memory; close the task if it is here and the program has failed.
+
+        One that is here in any other case has moved and was closed elsewhere: what is left is its copy.
+        """
         task, self.task = self.task, None
         self.inputs, self.outputs, self.arriving = [], [], []
-        if task is not None:
+        if task is not None and failed:
             with suppress(Exception):
                 task.close()
 
@@ -318,12 +321,13 @@ class ReactorSession(Session):
             if not self._failed:
                 self._program.stop()
         except ReactorError as error:
+            self._failed = True
             raise RuntimeFailure(f"The program could not be stopped: {error}") from error
         finally:
             self._program.close()
             for reactor in self._program.assembly.reactors.values():
                 if isinstance(reactor, TaskReactor):
-                    reactor.let_go()
+                    reactor.let_go(failed=self._failed)
 
     def _ask(self, path: str, method: str) -> Any:
         """What `method` of the reactor at `path` gives."""

@@ -30,8 +30,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     workers: Annotated[
         int,
         msgspec.Meta(
-            description="how many threads or processes run reactors, the calling one counted (auto: at most); 0: one for "
-            "each processor, no more than members",
+            description="how many threads or processes run reactors, the calling one counted (auto: at most); 0: one "
+            "for each processor, no more than members",
             ge=0,
         ),
     ] = 0
@@ -61,7 +61,7 @@ def _open(executor: Executor, graph: Graph, options: Options | NoOptions, _scrat
     return ReactorSession(graph, _program(executor, graph, options))
 
 
-def _run_traced(
+def _run_traced(  # noqa: PLR0913, PLR0917 - what a traced run is told
     executor: Executor, graph: Graph, options: Options | NoOptions, rounds: int, timeline: Path, trace: Path | None
 ) -> str:
     from runtimes.reactor_tracing import run_traced

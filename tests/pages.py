@@ -57,10 +57,15 @@ def code_blocks_in(page: Path) -> int:
 
 
 def dead_links_in(page: Path) -> set[str]:
-    """Files that a page links to and that are not there, links in code aside."""
+    """Links of a page to files that are not there, or to headings that these do not have; links in code aside."""
     text = _FENCED.sub("", page.read_text(encoding="utf-8"))
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
-    return {link for link in links if not (page.parent / link).exists()}
+    dead = set()
+    for link in re.findall(r"\]\((?!https?:)([^)]+)", text):
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (heading and heading not in _headings_of(target)):
+            dead.add(link)
+    return dead
 
 
 def run(folder: Path, repository: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -74,6 +79,12 @@ def run(folder: Path, repository: Path, *command: str) -> subprocess.CompletedPr
         text=True,
         check=False,
     )
+
+
+def _headings_of(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.*)$", _FENCED.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _shape(line: str) -> str:

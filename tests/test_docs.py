@@ -14,8 +14,8 @@ from runtimes.reactor import Tag, Timeline, ms
 from runtimes.reactor.timeline import waiting_for
 from tests.pages import Command, code_blocks_in, commands_in, dead_links_in, files_in, run
 
-PAGES = ("reactors-tutorial.md", "reactors-explained.md", "reactors-reference.md")
-RUNNING = PAGES[:2]
+RUNNING = ("reactors-tutorial.md", "reactors-how-to.md", "reactors-explained.md")
+PAGES = (*RUNNING, "reactors-reference.md")
 
 
 @pytest.fixture
@@ -65,6 +65,13 @@ def test_another_output_does_not_agree_with_a_page():
     varying = Command(line="python a.py", output="1.5 ms in  3 tags\n...\n", varies=True)
     assert varying.agrees_with("title\n12 ms in 4 tags\n")
     assert not varying.agrees_with("title\n12 ms in all\n")
+
+
+def test_a_link_to_a_file_or_heading_that_is_not_there_is_found(tmp_path):
+    (tmp_path / "other.md").write_text("# One thing\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text("[a](other.md#one-thing) [b](other.md#two) [c](gone.md) [d](#here)\n# Here\n", encoding="utf-8")
+    assert dead_links_in(page) == {"other.md#two", "gone.md"}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -359,7 +359,7 @@ class _Wiring:
                     found[port] = (self._roots[port, 0],)
         return found
 
-    def _add(
+    def _add(  # noqa: PLR0913, PLR0917 - a pair, and where it stands
         self,
         source: Channel,
         target: Channel,

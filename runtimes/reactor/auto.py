@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from runtimes.reactor.declaration import Timer
 from runtimes.reactor.inline import InlineExecutor
 from runtimes.reactor.interrupts import deferred_interrupts
 from runtimes.reactor.partition import Partition
@@ -49,6 +50,7 @@ _LETTER_NS: Final = 9_000
 """Pickling a small value, and opening it."""
 _TAG_NS: Final = 1_500
 """Agreeing on the end of a tag."""
+_TOO_FEW_REACTORS: Final = 2
 _GAIN: Final = 0.9
 """A move is worth it if a tag would take this much of what it takes now, or less."""
 
@@ -87,8 +89,10 @@ class AutoExecutor:
         self._measuring = not self.reason
         self._tags = 0
         self._busy: list[int] = []
-        how = self._how | {"settings": replace(settings, timeline=True)} if self._measuring else self._how
-        self._executor: InlineExecutor | ThreadsExecutor | ProcessesExecutor = InlineExecutor(assembly, **how)
+        timed = replace(settings, timeline=settings.timeline or self._measuring)
+        self._executor: InlineExecutor | ThreadsExecutor | ProcessesExecutor = InlineExecutor(
+            assembly, **{**self._how, "settings": timed}
+        )
 
     @property
     def conductor(self) -> Conductor:
@@ -131,12 +135,16 @@ class AutoExecutor:
 
     def _nothing_to_choose(self) -> str:
         """Why the program stays inline whatever it costs, empty if it may move."""
-        if self._most < 2:
+        if self._most == 1:
             return "there is one worker to use"
-        if len([path for path in self._assembly.reactors if path not in self._assembly.homes]) < 3:
+        # The main reactor and one other.
+        if len(self._assembly.reactors) - len(self._assembly.homes) <= _TOO_FEW_REACTORS:
             return "there are no two reactors to run side by side"
         if self._assembly.physical:
-            return "it has physical actions or watchdogs, whose threads cannot move; choose an executor yourself"
+            return (
+                "it has physical actions, physical connections or watchdogs, and what is under way outside of tags "
+                "cannot move. Choose another executor to run it with workers"
+            )
         return ""
 
     def _has_seen_enough(self) -> bool:
@@ -163,8 +171,8 @@ class AutoExecutor:
             self._stay(f"other processes keep the other processors busy ({processors()} in all)")
         elif best.tag_ns > _GAIN * alone.tag_ns:
             self._stay(
-                f"a tag takes about {alone.tag_ns / 1e3:.1f} us in one thread and would take {best.tag_ns / 1e3:.1f} us "
-                f"with {best.workers} workers"
+                f"a tag takes about {alone.tag_ns / 1e3:.1f} us in one thread and would take "
+                f"{best.tag_ns / 1e3:.1f} us with {best.workers} workers"
             )
         elif not parallel and (not fork_is_safe() or not hasattr(os, "fork")):
             self._stay(
@@ -245,10 +253,8 @@ def _unusual(assembly: Assembly) -> int:
     """How many tags come before the usual ones."""
     if not assembly.period_ns:
         return 1
-    offsets = [
-        timer.offset_ns for row in assembly.reactions for timer in row.declared.triggers if hasattr(timer, "offset_ns")
-    ]
-    return 1 + max(offsets, default=0) // assembly.period_ns
+    timers = [trigger for row in assembly.reactions for trigger in row.declared.triggers if isinstance(trigger, Timer)]
+    return 1 + max((timer.offset_ns for timer in timers), default=0) // assembly.period_ns
 
 
 def _threads_are_parallel() -> bool:

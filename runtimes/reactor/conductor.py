@@ -45,7 +45,7 @@ _EVERYONE: Final = (1 << 62) - 1
 class Semaphore(Protocol):
     """Of threads or of processes."""
 
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:  # noqa: FBT001, FBT002 - theirs
+    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:  # noqa: FBT001, FBT002 - theirs
         """Take a permit."""
         ...
 

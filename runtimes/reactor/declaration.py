@@ -35,14 +35,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-    from runtimes.reactor.events import LivePhysicalAction
+    from runtimes.reactor.events import LiveAction, LivePhysicalAction, LiveWatchdog
     from runtimes.reactor.live import (
         Cell,
-        LiveAction,
         LiveInput,
         LiveOutput,
         LiveReactor,
-        LiveWatchdog,
     )
     from runtimes.reactor.senders import Sender
 
@@ -82,7 +80,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-T_in = TypeVar("T_in", contravariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 R = TypeVar("R", bound="Reactor")
 U = TypeVar("U")
 
@@ -250,10 +248,10 @@ class Output(Port[T]):
         return self.live
 
 
-class Setter(Protocol[T_in]):
+class Setter(Protocol[T_contra]):
     """What sets a value."""
 
-    def __call__(self, value: T_in, channel: int = 0) -> None:
+    def __call__(self, value: T_contra, channel: int = 0) -> None:
         """Make `value` present on `channel`."""
         ...
 
@@ -568,7 +566,7 @@ class Watchdog(Element):
         """Cancel it."""
         self._live().stop()
 
-    def handler(self, *, effects: Iterable[LogicalAction[Any]] = ()) -> Callable[[Callable[[R], None]], _HandlerMethod]:
+    def handler(self, *, effects: Iterable[LogicalAction[Any]] = ()) -> Callable[[Callable[[R], None]], _HandlerMethod]:  # pyright: ignore[reportInvalidTypeVarUse] - what it gives is the decorator, which R belongs to
         """Make a method the handler; it never runs beside the reactor's reactions, and may schedule `effects`."""
         return lambda function: _HandlerMethod(cast("Callable[[Any], None]", function), self, tuple(effects))
 

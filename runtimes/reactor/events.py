@@ -56,11 +56,11 @@ class EventSource(Protocol):
     element: Any
     """The timer or action; of what starts up in a mode, the mode."""
 
-    def fire(self, time_ns: int, microstep: int, holder: Holder) -> None:
+    def fire(self, time_ns: int, microstep: int, holder: Holder, /) -> None:
         """The tag of an event has come."""
         ...
 
-    def moved(self, old: Tag, new: Tag | None) -> None:
+    def moved(self, old: Tag, new: Tag | None, /) -> None:
         """An event was parked (`new` is None), or put back at another tag than it was parked from."""
         ...
 
@@ -217,10 +217,7 @@ class LiveAction:
         clock, queue, pending, delay_ns = self._clock, self._queue, self._pending, self._delay_ns
 
         def keep(value: Any) -> None:
-            if delay_ns:
-                tag = (clock.time_ns + delay_ns, 0)
-            else:
-                tag = (clock.time_ns, clock.microstep + 1)
+            tag = (clock.time_ns + delay_ns, 0) if delay_ns else (clock.time_ns, clock.microstep + 1)
             while tag in pending:
                 tag = (tag[0], tag[1] + 1)
             pending.add(tag)

@@ -10,11 +10,11 @@ import numpy as np
 
 from runtimes.reactor.declaration import Input
 from runtimes.reactor.errors import ReactorError
-from runtimes.reactor.live import ArrayOut, Cell, Inlet, Log, Out, SteadyOut, ValueOut, read_only
+from runtimes.reactor.live import ArrayOut, Cell, Log, Out, SteadyOut, ValueOut, read_only, taking
 from runtimes.reactor.memory import items_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,57 +37,66 @@ class Lanes:
         """Lanes that are written elsewhere and are not steady."""
         self._home = home
         self._shared = shared
-        self._own_post = posts.get(home.number)
+        self._posts = posts
         self._outgoing: list[dict[int, Any]] = [{} for _ in home.partition.groups]
         self.arrays = {block.index: self._block_arrays(block.index) for block in home.assembly.blocks}
         """The slots of each block, each of shape `(items, *shape)`."""
-        logs = self._make_logs()
-        self._own_log = logs.pop(home.number, None)
-        views = self._bind()
-        groups = [index for index, group in enumerate(home.partition.groups) if home.number in group]
-        self.inlets = {
-            peer: Inlet(
-                post=posts.get(peer),
-                log=logs.get(peer),
-                groups=groups,
-                cells=self.foreign,
-                views=views,
-                ready=home.ready,
-            )
-            for peer in {*posts, *logs} - {home.number}
-        }
-        """From other workers, what they send."""
+        self._logs = self._make_logs()
+        self._own_log = self._logs.get(home.number)
+        self._views = self._bind()
 
-    def flush(self, step: int) -> None:
-        """Send what waits with publication `step` of the tag."""
-        number = self._home.clock.number
-        for group, values in enumerate(self._outgoing):
-            if values:
-                assert self._own_post is not None
-                try:
-                    self._own_post.send(number, step, group, values.copy())
-                except ReactorError:
-                    raise
-                except Exception as error:
-                    raise self._not_sent(values, error) from error
-                values.clear()
-        if self._own_log is not None:
-            self._own_log.flush(number, step)
+    def flushing(self, step: int) -> Callable[[], None] | None:
+        """What sends what waits with publication `step` of a tag; None if this worker sends nothing."""
+        home, log = self._home, self._own_log
+        clock, number = home.clock, home.number
+        groups = sorted({g for lane, g in home.partition.recipients.items() if home.partition.writer[lane] == number})
+        if not groups and log is None:
+            return None
+        sends = [(self._outgoing[group], self._posts[number].sender(step, group)) for group in groups]
+
+        def flush() -> None:
+            for values, send in sends:
+                if values:
+                    try:
+                        send(clock.number, values)
+                    except ReactorError:
+                        raise
+                    except Exception as error:
+                        raise self._not_sent(values, error) from error
+                    values.clear()
+            if log is not None:
+                log.flush(clock.number, step)
+
+        return flush
 
     def _not_sent(self, values: Mapping[int, Any], error: Exception) -> ReactorError:
         """The failure to report if `values`, by lane, cannot be pickled: it names the first reaction that may be it."""
         assembly = self._home.assembly
-        for lane, value in values.items():
-            try:
-                pickle.dumps(value, protocol=5)
-            except Exception:  # noqa: BLE001 - whatever its own way of being pickled raises
-                port = assembly.lanes[lane].port
-                row = next(row for row in assembly.reactions if port in row.writes)
-                remedy = (
-                    f"What '{port}' sends to another worker must be picklable, or both reactors live in one worker."
-                )
-                return self._home.failure_in((row.reactor, row.name), error, remedy)
-        return self._home.failure_in(("the runtime", f"worker {self._home.number}"), error)
+        lanes = [lane for lane, value in values.items() if not _can_be_pickled(value)] or list(values)
+        port = assembly.lanes[lanes[0]].port
+        row = next(row for row in assembly.reactions if port in row.writes)
+        remedy = f"What '{port}' sends to another worker must be picklable, or both reactors live in one worker."
+        return self._home.failure_in((row.reactor, row.name), error, remedy)
+
+    def taking(self, peer: int, before: int, published: int) -> Callable[[int], None] | None:
+        """What takes up what `peer` has sent with its publications from number `before` to `published`.
+
+        None if it sends nothing that is read here.
+        """
+        partition, here = self._home.partition, self._home.number
+        groups = sorted(
+            {
+                group
+                for lane, group in partition.recipients.items()
+                if partition.writer[lane] == peer and here in partition.groups[group]
+            }
+        )
+        log = self._logs.get(peer)
+        if not groups and log is None:
+            return None
+        fetches = [self._posts[peer].fetcher(step, group) for step in range(before, published) for group in groups]
+        logged = None if log is None else (log, published - 1)
+        return taking(fetches, logged, self.foreign, self._views, self._home.ready)
 
     def adopt(self, other: Lanes) -> None:
         """Have the last values of `other`, whose worker ran the whole program."""
@@ -160,3 +169,12 @@ class Lanes:
             words = self._shared.memory[offset : offset + 8 * partition.log_words(worker)].cast("q")
             logs[worker] = Log(words, partition.steps[worker])
         return logs
+
+
+def _can_be_pickled(value: Any) -> bool:
+    """Whether a value can be sent to another process; asked when something could not."""
+    try:
+        pickle.dumps(value, protocol=5)
+    except Exception:  # noqa: BLE001 - whatever its own way of being pickled raises
+        return False
+    return True

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from runtimes.reactor.declaration import Input, Mode
-    from runtimes.reactor.events import LiveAction, LiveWatchdog
     from runtimes.reactor.modes import LiveModes
-    from runtimes.reactor.post import Post
+    from runtimes.reactor.post import Fetch
 
     Words = list[int] | memoryview[int]
     """Private, or shared 8-byte words."""
+    Views = Mapping[int, Sequence[NDArray[Any]]]
 
 __all__ = [
     "NOTHING",
@@ -35,17 +35,16 @@ __all__ = [
     "Cell",
     "Clock",
     "Forbidden",
-    "LiveAction",
     "LiveInput",
     "LiveOutput",
     "LiveReactor",
-    "LiveWatchdog",
     "Log",
     "Out",
     "SteadyIn",
     "SteadyOut",
     "ValueOut",
     "read_only",
+    "taking",
 ]
 
 NOTHING: Final[Any] = object()
@@ -117,12 +116,12 @@ class Log:
         if self._number == number:
             self._words[2 * step], self._words[2 * step + 1] = number + 1, self._count
 
-    def fetch(self, number: int, step: int, seen: int) -> list[tuple[int, int]]:
-        """Lane and slot of what was set up to publication `step`, without the first `seen`."""
+    def fetch(self, number: int, step: int) -> Sequence[tuple[int, int]]:
+        """Lane and slot of what was set up to publication `step`."""
         words = self._words
         if words[2 * step] != number + 1:
-            return []
-        places = range(2 * (self._steps + seen), 2 * (self._steps + words[2 * step + 1]), 2)
+            return ()
+        places = range(2 * self._steps, 2 * (self._steps + words[2 * step + 1]), 2)
         return [(words[word], words[word + 1]) for word in places]
 
 
@@ -146,44 +145,29 @@ class ValueOut:
 def _setter(
     cell: Cell, clock: Clock, ready: list[int], outgoing: dict[int, Any] | None, lane: int
 ) -> Callable[..., None]:
-    """What sets a value: a closure, as looking the parts up each time costs 0.2 us."""
+    """What sets a value: a closure, as looking the parts up each time costs 0.2 us. The channel is always the first."""
     triggers = cell.triggers
-    if outgoing is not None:
 
-        def set_for_others(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - the port has one
-            cell.value = outgoing[lane] = value
-            if cell.stamp != clock.number:
-                cell.stamp = clock.number
-                for rank in triggers:
-                    heappush(ready, rank)
+    def set_alone(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - the port has one
+        cell.value = value
+        cell.stamp = clock.number
 
-        return set_for_others
-    if not triggers:
-
-        def set_alone(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
-            cell.value = value
-            cell.stamp = clock.number
-
-        return set_alone
-    if len(triggers) == 1:
-        (only,) = triggers
-
-        def set_for_one(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
-            cell.value = value
-            if cell.stamp != clock.number:
-                cell.stamp = clock.number
-                heappush(ready, only)
-
-        return set_for_one
-
-    def set_here(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
+    def set_and_trigger(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
         cell.value = value
         if cell.stamp != clock.number:
             cell.stamp = clock.number
             for rank in triggers:
                 heappush(ready, rank)
 
-    return set_here
+    set_here = set_and_trigger if triggers else set_alone
+    if outgoing is None:
+        return set_here
+
+    def set_for_others(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
+        outgoing[lane] = value
+        set_here(value)
+
+    return set_for_others
 
 
 class ArrayOut:
@@ -534,58 +518,40 @@ class GuardedOutput(LiveOutput):
         return set_checked
 
 
-class Inlet:
-    """What one worker takes up from another: values in letters, and arrays by its log."""
+def taking(
+    fetches: Sequence[Fetch], log: tuple[Log, int] | None, cells: Mapping[int, Cell], views: Views, ready: list[int]
+) -> Callable[[int], None]:
+    """What takes up what another worker has sent up to one of its publications: letters, and arrays by its log.
 
-    __slots__ = ("_at", "_cells", "_groups", "_log", "_opened", "_post", "_ready", "_seen", "_views")
+    Args:
+        fetches: What fetches each letter.
+        log: Its log, and the publication up to which to read it.
+        cells: Of lanes that are written elsewhere.
+        views: Of those that carry arrays, the slots.
+        ready: Where triggered reactions go.
+    """
 
-    def __init__(  # noqa: PLR0913 - where things come from, and where they go; all named at the call
-        self,
-        *,
-        post: Post | None,
-        log: Log | None,
-        groups: Sequence[int],
-        cells: Mapping[int, Cell],
-        views: Mapping[int, Sequence[NDArray[Any]]],
-        ready: list[int],
-    ) -> None:
-        """Take letters for `groups` from `post`; put what comes into `cells` of lanes, and trigger."""
-        self._post = post
-        self._log = log
-        self._groups = groups
-        self._cells = cells
-        self._views = views
-        self._ready = ready
-        self._at = -1
-        self._opened = 0
-        self._seen = 0
+    def take(number: int) -> None:
+        for fetch in fetches:
+            values = fetch(number)
+            if values is not None:
+                for lane, value in values.items():
+                    _arrive(cells[lane], value, number, ready)
+        if log is not None:
+            for lane, slot in log[0].fetch(number, log[1]):
+                if lane in views:
+                    _arrive(cells[lane], views[lane][slot], number, ready)
 
-    def take(self, number: int, published: int) -> None:
-        """Take up what was sent with the first `published` publications of tag `number`."""
-        if self._at != number:
-            self._at = number
-            self._opened = self._seen = 0
-        if self._post is not None:
-            for step in range(self._opened, published):
-                for group in self._groups:
-                    values = self._post.fetch(number, step, group)
-                    if values is not None:
-                        for lane, value in values.items():
-                            self._arrive(self._cells[lane], value, number)
-            self._opened = published
-        if self._log is not None:
-            for lane, slot in self._log.fetch(number, published - 1, self._seen):
-                self._seen += 1
-                views = self._views.get(lane)
-                if views is not None:
-                    self._arrive(self._cells[lane], views[slot], number)
+    return take
 
-    def _arrive(self, cell: Cell, value: Any, number: int) -> None:
-        cell.value = value
-        if cell.stamp != number:
-            cell.stamp = number
-            for rank in cell.triggers:
-                heappush(self._ready, rank)
+
+def _arrive(cell: Cell, value: Any, number: int, ready: list[int]) -> None:
+    """A value has come from another worker."""
+    cell.value = value
+    if cell.stamp != number:
+        cell.stamp = number
+        for rank in cell.triggers:
+            heappush(ready, rank)
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:

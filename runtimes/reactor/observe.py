@@ -43,7 +43,7 @@ class Notes:
         if spans:
             self.spans += other.spans
 
-    def stepping(
+    def stepping(  # noqa: PLR0913 - what a step is made of
         self,
         body: Callable[[], object],
         row: ReactionRow,

@@ -32,8 +32,8 @@ class Cue:
 
     rank: int | None = None
     """Run that reaction."""
-    wait: tuple[int, int] | None = None
-    """Wait until that worker has published so many steps of this tag."""
+    wait: tuple[int, int, int] | None = None
+    """Wait until that worker has published so many steps of this tag (the last); the first so many are known of."""
     publish: bool = False
 
 
@@ -112,9 +112,10 @@ def script(assembly: Assembly, placement: Placement, points: Sequence[Sequence[i
                 steps = sum(1 for point in points[there] if point < source) + 1
                 needed[there] = max(needed.get(there, 0), steps)
         for there, steps in needed.items():
-            if seen.get(there, 0) < steps:
+            before = seen.get(there, 0)
+            if before < steps:
                 seen[there] = steps
-                cues.append(Cue(wait=(there, steps)))
+                cues.append(Cue(wait=(there, before, steps)))
         cues.append(Cue(rank=rank))
         if rank in points[worker]:
             cues.append(Cue(publish=True))

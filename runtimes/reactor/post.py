@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 import pickle
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from runtimes.reactor.partition import LETTER_WORDS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LocalPost", "Post", "SharedPost"]
+__all__ = ["Fetch", "LocalPost", "Post", "Send", "SharedPost"]
 
 _TWO_WORDS: Final = struct.Struct("=qq")
 _IN_BAND_BYTES: Final = 4096
@@ -33,34 +34,57 @@ _SIMPLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 """Values of these very types go in Python's own plain form: a pickle takes twice as long."""
 
 
-class Post(Protocol):
-    """The letters of one worker."""
+Send = Callable[[int, "dict[int, Any]"], None]
+"""Sends values of lanes at a tag, by its number."""
+Fetch = Callable[[int], "Mapping[int, Any] | None"]
+"""What was sent at a tag, None if nothing was."""
 
-    def send(self, number: int, step: int, group: int, values: Mapping[int, Any]) -> None:
-        """Send the values of some lanes with publication `step` of tag `number`."""
+
+class Post(Protocol):
+    """The letters of one worker.
+
+    Senders and fetchers are made once for each publication and group, as the place of a letter is known before
+    anything runs: this saves 0.5 us a letter.
+    """
+
+    def sender(self, step: int, group: int) -> Send:
+        """What sends with publication `step` to a group of readers."""
         ...
 
-    def fetch(self, number: int, step: int, group: int) -> Mapping[int, Any] | None:
-        """What came with that publication, None if nothing did."""
+    def fetcher(self, step: int, group: int) -> Fetch:
+        """What fetches that."""
         ...
 
 
 class LocalPost:
     """Letters between threads."""
 
-    def __init__(self, steps: int, groups: int) -> None:
+    def __init__(self, groups: int) -> None:
         """Have a place for each publication and group of readers."""
         self._groups = groups
-        self._places: list[tuple[int, Mapping[int, Any]]] = [(-1, {})] * (steps * groups)
+        self._places: dict[tuple[int, int], tuple[int, Mapping[int, Any]]] = {}
 
-    def send(self, number: int, step: int, group: int, values: Mapping[int, Any]) -> None:
-        """Put the letter where it is looked for."""
-        self._places[step * self._groups + group] = (number, values)
+    def sender(self, step: int, group: int) -> Send:
+        """What puts a letter where it is looked for."""
+        places, place = self._places, (step, group)
 
-    def fetch(self, number: int, step: int, group: int) -> Mapping[int, Any] | None:
-        """The letter that was put there in this tag."""
-        sent, values = self._places[step * self._groups + group]
-        return values if sent == number else None
+        def send(number: int, values: dict[int, Any]) -> None:
+            places[place] = number, values.copy()
+
+        return send
+
+    def fetcher(self, step: int, group: int) -> Fetch:
+        """What looks there."""
+        places, place = self._places, (step, group)
+
+        def fetch(number: int) -> Mapping[int, Any] | None:
+            sent, values = places.get(place, _NEVER)
+            return values if sent == number else None
+
+        return fetch
+
+
+_NEVER: Final[tuple[int, Mapping[int, Any]]] = (-1, {})
 
 
 class SharedPost:
@@ -78,33 +102,38 @@ class SharedPost:
         self._sent = -1
         self._offset = 0
 
-    def send(self, number: int, step: int, group: int, values: Mapping[int, Any]) -> None:
-        """Write a letter, and say where."""
+    def sender(self, step: int, group: int) -> Send:
+        """What writes a letter, and says where."""
         table, word = self._table, (step * self._groups + group) * LETTER_WORDS
-        if len(values) == 1:
-            ((lane, value),) = values.items()
-            if value is None or (type(value) is int and -_LARGE < value < _LARGE):
-                # Fits into the words themselves: saves 1 us a letter.
-                table[word], table[word + 1] = number + 1, -1 - lane
-                table[word + 2] = _LARGE if value is None else value
-                return
-        if self._sent != number:
-            self._sent = number
-            self._offset = 0
-        length = _write_letter(self._segment, self._offset, values)
-        table[word], table[word + 1], table[word + 2] = number + 1, self._offset, length
-        self._offset = aligned(self._offset + length)
 
-    def fetch(self, number: int, step: int, group: int) -> Mapping[int, Any] | None:
-        """Open the letter, if there is one."""
-        word = (step * self._groups + group) * LETTER_WORDS
-        table = self._table
-        if table[word] != number + 1:
-            return None
-        offset, length = table[word + 1], table[word + 2]
-        if offset < 0:
-            return {-1 - offset: None if length == _LARGE else length}
-        return _read_letter(self._segment, offset, length)
+        def send(number: int, values: dict[int, Any]) -> None:
+            if len(values) == 1:
+                ((lane, value),) = values.items()
+                if value is None or (type(value) is int and -_LARGE < value < _LARGE):
+                    # Fits into the words themselves: saves 1 us a letter.
+                    table[word], table[word + 1] = number + 1, -1 - lane
+                    table[word + 2] = _LARGE if value is None else value
+                    return
+            offset = self._offset if self._sent == number else 0
+            length = _write_letter(self._segment, offset, values)
+            table[word], table[word + 1], table[word + 2] = number + 1, offset, length
+            self._sent, self._offset = number, aligned(offset + length)
+
+        return send
+
+    def fetcher(self, step: int, group: int) -> Fetch:
+        """What opens a letter, if there is one."""
+        table, word = self._table, (step * self._groups + group) * LETTER_WORDS
+
+        def fetch(number: int) -> Mapping[int, Any] | None:
+            if table[word] != number + 1:
+                return None
+            offset, length = table[word + 1], table[word + 2]
+            if offset < 0:
+                return {-1 - offset: None if length == _LARGE else length}
+            return _read_letter(self._segment, offset, length)
+
+        return fetch
 
 
 def _write_letter(segment: Segment, offset: int, values: Mapping[int, Any]) -> int:

@@ -94,30 +94,8 @@ class ProcessesExecutor:
         self._partition = Partition(assembly, workers, placement)
         self.start_method, self.start_reason = _start_method(start_method, factory)
         context = multiprocessing.get_context(self.start_method)
-        board = BoardHandle(
-            2 * workers,
-            workers,
-            context,
-            spin=workers <= processors(),
-            native=native_available() if native is None else native,
-        )
-        self._ties = _Ties(
-            board=board,
-            shared=Segment(self._partition.shared_nbytes, purpose="the arrays of the program"),
-            mail={
-                worker: Segment(0, purpose=f"values that worker {worker} sends") for worker in self._partition.mailers
-            },
-            lock=context.Lock() if assembly.physical else None,
-            bell=context.Semaphore(0) if assembly.physical else None,
-            watch=None if settings.watch_s is None else Segment(8 * WATCH_WORDS * workers, purpose="the watch time"),
-        )
-        self._watch = (
-            None
-            if settings.watch_s is None
-            else Watch(
-                self._partition, settings.watch_s, self._ties.watch_words(), fate=self._fate, give_up=self._give_up
-            )
-        )
+        self._ties = _tied(self._partition, context, native=native, settings=settings)
+        self._watch = self._make_watch(settings)
         self._open = True
         self._leader = threading.current_thread()
         self._pipes: list[Connection] = []
@@ -134,23 +112,7 @@ class ProcessesExecutor:
                     settings=settings,
                     before=None if before is None else before.worker,
                 )
-            self._board = board.open(0)
-            common, bell, gate = self._ties.opened(self._partition, self._look_around_here)
-            if before is not None:
-                before.worker.let_go()
-            self._worker = _worker(self._partition, 0, self._ties, self._board, self._look_around, gate, settings)
-            self.conductor = Conductor(
-                self._worker,
-                common,
-                board=self._board,
-                gate=gate,
-                bell=bell,
-                fast=fast,
-                kept_alive=kept_alive,
-                look_around=self._look_around,
-            )
-            if before is not None:
-                self.conductor.take_over(before)
+            self._lead(before, fast=fast, kept_alive=kept_alive, settings=settings)
         except BaseException:
             self._end_processes()
             raise
@@ -190,6 +152,33 @@ class ProcessesExecutor:
         if self._open:
             self._open = False
             self._end_processes()
+
+    def _make_watch(self, settings: Settings) -> Watch | None:
+        """Who looks after the workers, if anybody is to."""
+        if settings.watch_s is None:
+            return None
+        words = self._ties.watch_words()
+        return Watch(self._partition, settings.watch_s, words, fate=self._fate, give_up=self._give_up)
+
+    def _lead(self, before: Conductor | None, *, fast: bool, kept_alive: bool, settings: Settings) -> None:
+        """Be worker 0, and lead the others."""
+        self._board = self._ties.board.open(0)
+        common, bell, gate = self._ties.opened(self._partition, self._look_around_here)
+        if before is not None:
+            before.worker.let_go()
+        self._worker = _worker(self._partition, 0, self._ties, self._board, self._look_around, gate, settings)
+        self.conductor = Conductor(
+            self._worker,
+            common,
+            board=self._board,
+            gate=gate,
+            bell=bell,
+            fast=fast,
+            kept_alive=kept_alive,
+            look_around=self._look_around,
+        )
+        if before is not None:
+            self.conductor.take_over(before)
 
     def _start(  # noqa: PLR0913 - what a worker is told
         self,
@@ -419,15 +408,8 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
         obey(worker, common, lambda: _answer(pipe, assembly, worker), begun=before is not None)
     except Aborted:
         pass
-    except SystemExit as leaving:
-        _report(pipe, ExitAsked(leaving.code if isinstance(leaving.code, int | None) else str(leaving.code)))
-        board.abort()
-    except ReactorError as error:
-        _report(pipe, error)
-        board.abort()
     except BaseException as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
-        text = traceback.format_exc()
-        _report(pipe, ReactionFailed("the runtime", f"worker {number}", (0, 0), summary_of(error), text))
+        _report(pipe, _reason(error, number))
         board.abort()
     pipe.close()
 
@@ -479,6 +461,26 @@ class _Ties:
             segment.close()
 
 
+def _tied(partition: Partition, context: BaseContext, *, native: bool | None, settings: Settings) -> _Ties:
+    """What the processes of a program will share."""
+    workers, physical = partition.workers, partition.assembly.physical
+    watch_nbytes = 8 * WATCH_WORDS * workers
+    return _Ties(
+        board=BoardHandle(
+            2 * workers,
+            workers,
+            context,
+            spin=workers <= processors(),
+            native=native_available() if native is None else native,
+        ),
+        shared=Segment(partition.shared_nbytes, purpose="the arrays of the program"),
+        mail={worker: Segment(0, purpose=f"values that worker {worker} sends") for worker in partition.mailers},
+        lock=context.Lock() if physical else None,
+        bell=context.Semaphore(0) if physical else None,
+        watch=None if settings.watch_s is None else Segment(watch_nbytes, purpose="the watch time"),
+    )
+
+
 def _worker(  # noqa: PLR0913, PLR0917 - as many as a worker shares
     partition: Partition,
     number: int,
@@ -520,6 +522,17 @@ def _answer(pipe: Connection, assembly: Assembly, worker: Worker) -> None:
     except Exception as error:  # noqa: BLE001 - it is the caller's to handle
         answer = ForkingPickler.dumps(ReactorError(f"'{method}' of reactor '{path}' failed: {summary_of(error)}"))
     pipe.send_bytes(answer)
+
+
+def _reason(error: BaseException, number: int) -> ReactorError:
+    """What the caller is told when `error` ends worker `number`."""
+    if isinstance(error, SystemExit):
+        # The same that the interpreter makes of it: a number or None is the status, all else a message.
+        return ExitAsked(error.code if isinstance(error.code, int | None) else str(error.code))
+    if isinstance(error, ReactorError):
+        return error
+    text = "".join(traceback.format_exception(error))
+    return ReactionFailed("the runtime", f"worker {number}", (0, 0), summary_of(error), text)
 
 
 def _report(pipe: Connection, error: ReactorError) -> None:

@@ -68,12 +68,9 @@ def _predecessors(
         if earlier.reactor == later.reactor:
             before[index].add(index - 1)
     for index, row in enumerate(rows):
-        for port in row.reads:
-            for feed in feeds[port]:
-                if feed is not None and feed.delay_tags == 0:
-                    for writer in writers[lanes[feed.lane].port]:
-                        if not _exclusive(chains[writer], chains[index]):
-                            before[index].add(writer)
+        lanes_read = {f.lane for port in row.reads for f in feeds[port] if f is not None and f.delay_tags == 0}
+        sources = {writer for lane in lanes_read for writer in writers[lanes[lane].port]}
+        before[index] |= {writer for writer in sources if not _exclusive(chains[writer], chains[index])}
     return before
 
 

@@ -75,8 +75,9 @@ class Sender:
         """The connection of this process; one that was forked along belongs to another."""
         if self._connection is None or self._process != os.getpid():
             line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            line.connect(self._address)
-            self._connection, self._process = Connection(line.detach()), os.getpid()
+            with line:
+                line.connect(self._address)
+                self._connection, self._process = Connection(line.detach()), os.getpid()
             self._connection.send_bytes(self._key)
         return self._connection
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runtimes.reactor.assembly import Assembly
+    from runtimes.reactor.events import Gate
     from runtimes.reactor.home import Settings
     from runtimes.reactor.observe import Notes
 
@@ -60,39 +61,15 @@ class ThreadsExecutor:
             threads=True,
         )
         self._shared = Segment(partition.shared_nbytes, purpose="the arrays of the program")
+        self._boards = [self._board_handle.open(number) for number in range(workers)]
+        self._failures: list[BaseException] = []
+        self._watch = _watch(partition, settings)
+        if before is not None:
+            before.worker.let_go()
         common = Common(partition)
         bell = Bell(threading.Semaphore(0))
         gate = common.gate(threading.Lock(), bell) if assembly.physical else None
-        posts = {worker: LocalPost(partition.steps[worker], len(partition.groups)) for worker in partition.mailers}
-        self._failures: list[BaseException] = []
-        self._watch = (
-            None
-            if settings.watch_s is None
-            else Watch(
-                partition,
-                settings.watch_s,
-                [[0] * WATCH_WORDS for _ in range(workers)],
-                fate=_fate,
-                give_up=lambda _: None,
-            )
-        )
-        if before is not None:
-            before.worker.let_go()
-        self._boards = [self._board_handle.open(number) for number in range(workers)]
-        self._workers = [
-            Worker(
-                partition,
-                number,
-                shared=self._shared,
-                posts=posts,
-                board=self._boards[number],
-                look_around=self._look_around,
-                gate=gate,
-                settings=settings,
-                watched=None if self._watch is None else self._watch.watched(number),
-            )
-            for number in range(workers)
-        ]
+        self._workers = self._make_workers(partition, gate, settings)
         self.conductor = Conductor(
             self._workers[0],
             common,
@@ -149,6 +126,24 @@ class ThreadsExecutor:
             self._board_handle.close()
             self._shared.close()
 
+    def _make_workers(self, partition: Partition, gate: Gate | None, settings: Settings) -> list[Worker]:
+        """The workers, in order of number."""
+        posts = {worker: LocalPost(len(partition.groups)) for worker in partition.mailers}
+        return [
+            Worker(
+                partition,
+                number,
+                shared=self._shared,
+                posts=posts,
+                board=board,
+                look_around=self._look_around,
+                gate=gate,
+                settings=settings,
+                watched=None if self._watch is None else self._watch.watched(number),
+            )
+            for number, board in enumerate(self._boards)
+        ]
+
     def _run(self, worker: Worker, common: Common, begun: bool) -> None:  # noqa: FBT001 - a thread's arguments
         """Be a worker."""
         try:
@@ -182,6 +177,14 @@ class ThreadsExecutor:
             raise self._failures[0]
         if self._watch is not None:
             self._watch.look_around()
+
+
+def _watch(partition: Partition, settings: Settings) -> Watch | None:
+    """Who looks after the workers, if anybody is to."""
+    if settings.watch_s is None:
+        return None
+    words = [[0] * WATCH_WORDS for _ in range(partition.workers)]
+    return Watch(partition, settings.watch_s, words, fate=_fate, give_up=lambda _: None)
 
 
 def _fate(worker: int) -> str:

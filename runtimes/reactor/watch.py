@@ -32,7 +32,7 @@ WATCH_WORDS: Final = 4
 _LOOKS: Final = 10
 """How often to look within a watch time."""
 _LONGEST_SLICE_S: Final = 0.05
-_PATIENCE_S: Final = 0.25
+_PATIENCE_S: Final = 0.1
 """How long the calling thread may take to look around by itself before it is interrupted."""
 _NAMED: Final = 3
 """So many of those who wait are named."""

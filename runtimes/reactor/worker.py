@@ -84,6 +84,8 @@ class Worker:
         """What every tag of a clocked program does from a certain one on."""
         self._usual_from = self._first_usual()
         self._segments = [] if home.clocked else self._cut()
+        self._steps = partition.steps[number]
+        self._flush_last = self._lanes.flushing(self._steps - 1)
 
     @property
     def notes(self) -> Notes:
@@ -215,9 +217,9 @@ class Worker:
     def finish_tag(self) -> None:
         """Send what waits, and say that this worker is through with the tag."""
         assert self._board is not None
-        step = self.partition.steps[self.number]
-        self._lanes.flush(step - 1)
-        self._board.advance_to(self.number, self.turn * step)
+        if self._flush_last is not None:
+            self._flush_last()
+        self._board.advance_to(self.number, self.turn * self._steps)
 
     def wait_for_all(self, taking_part: int) -> None:
         """Wait until those peers that take part in the tag are through with it."""
@@ -318,12 +320,15 @@ class Worker:
                 done = cue.rank
         return segments
 
-    def _waiting(self, peer: int, published: int) -> Callable[[int], None]:
-        """A step that waits until `peer` has published so many steps of the tag at hand, if it takes part."""
+    def _waiting(self, peer: int, before: int, published: int) -> Callable[[int], None]:
+        """A step that waits until `peer` has published so many steps of the tag at hand, if it takes part.
+
+        What came with its steps up to number `before` has been taken up already.
+        """
         board, each, bit = self._board, self.partition.steps[peer], 1 << peer
         assert board is not None
         noted, clock = self.timeline, self.clock
-        inlet = self._lanes.inlets.get(peer)
+        take = self._lanes.taking(peer, before, published)
 
         def wait(taking_part: int) -> None:
             if taking_part & bit:
@@ -333,8 +338,8 @@ class Worker:
                     self.wait(peer, target)
                 if noted:
                     self.notes.spans.append((-1 - peer, clock.number, begin, perf_counter_ns()))
-                if inlet is not None:
-                    inlet.take(clock.number, published)
+                if take is not None:
+                    take(clock.number)
 
         return wait
 
@@ -342,10 +347,11 @@ class Worker:
         """The `step`-th publication of the tag: send what waits, then say how far this worker is."""
         board, line, each = self._board, self.number, self.partition.steps[self.number]
         assert board is not None
-        flush = self._lanes.flush
+        flush = self._lanes.flushing(step)
 
         def publish(_taking_part: int) -> None:
-            flush(step)
+            if flush is not None:
+                flush()
             board.advance_to(line, self.turn * each + step + 1)
 
         return publish

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from functools import partial
@@ -26,12 +27,12 @@ from runtimes.reactor import (
     stop,
 )
 from tests.reactor.programs import Counter, Crossing, Echo, Farewell, Gather, Pipeline, Sieve, Stage
-from tests.reactor.reactors import Arrays, Post
+from tests.reactor.reactors import Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PROGRAMS", "FromOutside", "Slow", "Stateful", "WithEnd"]
+__all__ = ["PROGRAMS", "FromOutside", "Leaving", "Patient", "Slow", "Stateful", "Sticky", "WithEnd"]
 
 
 class Scheduler(Reactor):
@@ -124,7 +125,9 @@ class LastReader(Reactor):
     @reaction(tick, sources=[array, number], effects=[said])
     def look(self) -> None:
         seen = [np.array(port.get(-1)).tolist() for port in (self.array, self.number)]
-        last = [np.array(port.value).tolist() if self.tag.time_ns > 3 * ms else None for port in (self.array, self.number)]
+        last = [
+            np.array(port.value).tolist() if self.tag.time_ns > 3 * ms else None for port in (self.array, self.number)
+        ]
         self.said.set((seen, last))
 
 
@@ -237,13 +240,36 @@ class Filling(Reactor):
 
 
 class Retained(Reactor):
-    """Arrays that are read tags after they arrived."""
+    """Arrays that are read tags after they arrived, perhaps later than they were sent."""
 
-    def __init__(self, *, steady: bool) -> None:
+    def __init__(self, after_ns: int | None = None, *, steady: bool) -> None:
         self.fillers = bank(4, lambda index: Filling(index, steady=steady))
         self.keepers = bank(4, lambda _: Kept())
         for index, keeper in enumerate(self.keepers.members):
-            self.connect(self.fillers[3 - index].filled, keeper.heard)
+            self.connect(self.fillers[3 - index].filled, keeper.heard, after_ns=after_ns)
+
+
+class ArrayGather(Reactor):
+    """Says what stands in the arrays that arrive."""
+
+    tick = Timer(1 * ms)
+    said = Output[Any]()
+
+    def __init__(self, width: int) -> None:
+        self.heard = Input[Any](width=width)
+        self.add_reaction("say", self.say, triggers=[self.tick], sources=[self.heard], effects=[self.said])
+
+    def say(self) -> None:
+        self.said.set([None if array is None else array.tolist() for array in self.heard.values])
+
+
+class GatheredArrays(Reactor):
+    """Arrays of a bank in one place."""
+
+    def __init__(self, after_ns: int | None = None, *, steady: bool) -> None:
+        self.fillers = bank(4, lambda index: Filling(index, steady=steady))
+        self.gather = ArrayGather(4)
+        self.connect(self.fillers.filled, self.gather.heard, after_ns=after_ns)
 
 
 class Prepared(Reactor):
@@ -255,7 +281,11 @@ class Prepared(Reactor):
     def __init__(self, index: int) -> None:
         self.count = [index]
         self.add_reaction(
-            "tell", self.tell, triggers=[self.tick], effects=[self.said], prepare=lambda: partial(self.tell_on, self.count)
+            "tell",
+            self.tell,
+            triggers=[self.tick],
+            effects=[self.said],
+            prepare=lambda: partial(self.tell_on, self.count),
         )
 
     def tell(self) -> None:
@@ -334,7 +364,7 @@ class Unpicklable(Reactor):
         self.numbers: Iterator[int] = (number * number + self.index for number in range(1000))
         self.lock = threading.Lock()
         self.null = open("/dev/zero", "rb", buffering=0)  # noqa: SIM115, PTH123 - it is the state
-        self.double = lambda number: 2 * number
+        self.double: Callable[[int], int] = lambda number: 2 * number
 
     @reaction(tick, effects=[said])
     def count(self) -> None:
@@ -387,15 +417,63 @@ class Slow(Reactor):
         time.sleep(0.003)
 
 
+class Patient(Reactor):
+    """Notes the physical time of its tags."""
+
+    tick = Timer(1 * ms)
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    @reaction(tick)
+    def look(self) -> None:
+        self.seen.append((self.tag.time_ns, self.physical_time_ns))
+
+    def read(self) -> list[tuple[int, int]]:
+        """Tags and physical times."""
+        return self.seen
+
+
+class Leaving(Reactor):
+    """Ends the program with a status, from a process that is not the first one if there are several."""
+
+    tick = Timer(1 * ms)
+
+    @reaction(startup)
+    def open(self) -> None:
+        self.pid = os.getpid()
+
+    @reaction(tick)
+    def leave(self) -> None:
+        if os.getpid() != self.pid:
+            raise SystemExit(7)
+
+
+class Sticky(Reactor):
+    """Gets stuck, in a process that is not the first one."""
+
+    tick = Timer(1 * ms)
+
+    @reaction(startup)
+    def open(self) -> None:
+        self.pid = os.getpid()
+
+    @reaction(tick)
+    def stick(self) -> None:
+        if os.getpid() != self.pid:
+            time.sleep(60)
+
+
 PROGRAMS: dict[str, tuple[Callable[[], Reactor], int | None]] = {
-    "steady arrays of a clocked program": (partial(Arrays, 5, None, steady=True), 20 * ms),
-    "delayed steady arrays of a clocked program": (partial(Arrays, 5, 3 * ms, steady=True), 20 * ms),
-    "arrays of a clocked program that are not always there": (partial(Arrays, 5), 20 * ms),
-    "delayed arrays that are not always there": (partial(Arrays, 5, 3 * ms), 20 * ms),
+    "steady arrays": (partial(Retained, steady=True), 20 * ms),
+    "delayed steady arrays": (partial(Retained, 3 * ms, steady=True), 20 * ms),
+    "arrays that are not always there": (partial(Retained, steady=False), 20 * ms),
+    "delayed arrays that are not always there": (partial(Retained, 3 * ms, steady=False), 20 * ms),
+    "steady arrays, gathered": (partial(GatheredArrays, steady=True), 20 * ms),
+    "delayed steady arrays, gathered": (partial(GatheredArrays, 2 * ms, steady=True), 20 * ms),
+    "delayed arrays that are not always there, gathered": (partial(GatheredArrays, 2 * ms, steady=False), 20 * ms),
     "values of a clocked program": (Fan, 20 * ms),
     "delayed values of a clocked program": (partial(Fan, 4 * ms), 20 * ms),
-    "arrays that are kept for some tags": (partial(Retained, steady=False), 20 * ms),
-    "steady arrays that are kept for some tags": (partial(Retained, steady=True), 20 * ms),
     "reactions that prepare what they do": (partial(Listeners, Prepared), 20 * ms),
     "pending events of actions": (partial(Listeners, Scheduler), None),
     "pending events with a spacing": (partial(Listeners, Spaced), 40 * ms),

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtimes.reactor import Program, ReactionFailed, first_difference, ms
+from runtimes.reactor import Program, ReactionFailed, ReactionStuck, first_difference, ms
 from runtimes.reactor import auto as auto_module
 from runtimes.reactor.assembly import assemble
 from runtimes.reactor.auto import estimate
 from tests.moving import force_moves
 from tests.reactor.fuzz import difference, placement_of, reference_lines, run_lines
-from tests.reactor.moving_programs import PROGRAMS, FromOutside, Slow, Stateful, WithEnd
+from tests.reactor.moving_programs import PROGRAMS, FromOutside, Leaving, Patient, Slow, Stateful, Sticky, WithEnd
 from tests.reactor.programs import Counter
 from tests.reactor.random_programs import plan_of
 from tests.reactor.reactors import Bombs, FanOutFanIn, SleepyBank
@@ -104,7 +105,7 @@ def test_a_program_that_is_stopped_as_soon_as_it_has_moved_ends_a_microstep_late
     moved = force_moves(monkeypatch, after_tags=5, to_threads=to_threads)
     traces = []
     for how in ({"executor": "inline"}, {"workers": 2}):
-        program = Program(partial(WithEnd, make), fast=True, recording=True, **how)  # type: ignore[arg-type]  # mixed options
+        program = Program(partial(WithEnd, make), fast=True, recording=True, **how)
         with program:
             program.advance(5)
             program.stop()
@@ -208,6 +209,33 @@ def test_state_that_cannot_be_pickled_moves_by_fork(moves: list[str]) -> None:
     assert moves == ["processes"]
 
 
+@DESTINATIONS
+def test_physical_time_goes_on_across_a_move(to_threads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = force_moves(monkeypatch, after_tags=3, to_threads=to_threads)
+    before_ns = time.perf_counter_ns()
+    with Program(partial(Bombs, Patient), workers=2) as program:
+        program.advance(8)
+        seen = [program.ask(f"members[{index}]", "read") for index in range(2)]
+    elapsed_ns = time.perf_counter_ns() - before_ns
+    assert len(moved) == 1
+    for times in seen:
+        assert [tag_ns for tag_ns, _ in times] == [index * ms for index in range(8)]
+        assert all(tag_ns <= physical_ns < elapsed_ns for tag_ns, physical_ns in times)
+
+
+def test_the_status_that_a_reaction_ends_with_after_a_move_is_that_of_the_program(moves: list[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        Program(partial(Bombs, Leaving), workers=2, fast=True).run()
+    assert leaving.value.code == 7
+    assert moves == ["processes"]
+
+
+def test_a_reaction_that_is_stuck_after_a_move_is_named(moves: list[str]) -> None:
+    with pytest.raises(ReactionStuck, match=r"members\[1\]\.stick"):
+        Program(partial(Bombs, Sticky), workers=2, fast=True, watch_s=0.5).run()
+    assert moves == ["processes"]
+
+
 # What it decides
 
 
@@ -215,8 +243,7 @@ def reason(main: Any, tags: int = 40, **how: Any) -> str:
     """What a program says of where it runs after so many tags."""
     with Program(main, fast=True, **how) as program:
         program.advance(tags)
-        said = program.execution
-    return said
+        return program.execution
 
 
 def test_until_it_has_seen_enough_it_says_that_it_measures() -> None:
@@ -257,7 +284,9 @@ def test_a_program_stays_while_other_processes_keep_the_processors_busy(
     moves: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto_module, "_busy_elsewhere", lambda: 7)
-    assert reason(FanOutFanIn, workers=2).startswith("inline: other processes keep the other processors busy (8 in all)")
+    assert reason(FanOutFanIn, workers=2).startswith(
+        "inline: other processes keep the other processors busy (8 in all)"
+    )
     assert moves == []
 
 
@@ -276,6 +305,7 @@ def test_slow_reactions_are_measured_and_the_program_moves(monkeypatch: pytest.M
     said = reason(partial(Bombs, Slow, width=4), tags=8)
     assert said.startswith(("processes: a tag takes about", "threads: a tag takes about"))
     assert said.endswith("with 2 workers")
+    assert 12_000 <= float(said.split("about ")[1].split(" us")[0]) < 1_000_000
 
 
 MOVES_FOR_REAL = """

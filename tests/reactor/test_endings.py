@@ -130,10 +130,8 @@ def test_a_program_that_stops_at_tag_boundaries_and_goes_on_has_the_trace_of_one
 ) -> None:
     whole = run_on(way, make, timeout_ns=60 * ms)
     program = Program(make, fast=True, recording=True, **way)
-    ends_ns: list[np.ndarray[Any, Any]] = []
     with program:
-        for tags in (1, 2, 1, 3):
-            ends_ns.append(program.advance(tags))
+        ends_ns = [program.advance(tags) for tags in (1, 2, 1, 3)]
         program.stop()
         pieces = lines_of_trace(program.trace().steps)
     assert (np.diff(np.concatenate(ends_ns)) >= 0).all()

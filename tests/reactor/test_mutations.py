@@ -108,7 +108,7 @@ def test_a_skipped_wait_is_caught(monkeypatch: pytest.MonkeyPatch, way: dict[str
 
     def hasty(*args: Any) -> list[plan.Cue]:
         cues = script(*args)
-        return [cue if cue.wait is None else replace(cue, wait=(cue.wait[0], cue.wait[1] - 1)) for cue in cues]
+        return [cue if cue.wait is None else replace(cue, wait=(*cue.wait[:2], cue.wait[2] - 1)) for cue in cues]
 
     monkeypatch.setattr(worker, "script", hasty)
     assert program_differs(way, Hurry, **options)
@@ -187,10 +187,10 @@ def test_stale_presence_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_value_from_another_worker_that_triggers_nothing_is_caught(
     monkeypatch: pytest.MonkeyPatch, way: dict[str, Any]
 ) -> None:
-    def arrive(self: Any, cell: Any, value: Any, number: int) -> None:
+    def arrive(cell: Any, value: Any, number: int, _ready: Any) -> None:
         cell.value, cell.stamp = value, number
 
-    monkeypatch.setattr(live.Inlet, "_arrive", arrive)
+    monkeypatch.setattr(live, "_arrive", arrive)
     assert random_programs_differ(way)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -308,12 +309,14 @@ def test_a_physical_action_keeps_its_spacing(way: dict[str, Any]) -> None:
 class Crowd(Reactor):
     """Many threads schedule one action, each in order."""
 
-    THREADS, EACH = 4, 500
+    THREADS = 4
 
     called = PhysicalAction[tuple[int, int]]()
     said = Output[Any]()
 
-    def __init__(self) -> None:
+    def __init__(self, each: int) -> None:
+        self.each = each
+        self.count = 0
         self.heard: list[list[int]] = [[] for _ in range(self.THREADS)]
 
     @reaction(startup)
@@ -323,15 +326,17 @@ class Crowd(Reactor):
             thread.start()
 
     def call(self, number: int) -> None:
-        for turn in range(self.EACH):
+        for turn in range(self.each):
             self.called.schedule((number, turn))
 
     @reaction(called, effects=[said, stop])
     def hear(self) -> None:
         number, turn = self.called.value
         self.heard[number].append(turn)
-        if sum(map(len, self.heard)) == self.THREADS * self.EACH:
-            self.said.set(all(turns == list(range(self.EACH)) for turns in self.heard))
+        self.count += 1
+        if self.count == self.THREADS * self.each:
+            assert all(turns == list(range(self.each)) for turns in self.heard), "one has overtaken another"
+            self.said.set(True)
             self.request_stop()
 
     @reaction(shutdown)
@@ -343,14 +348,21 @@ class Crowd(Reactor):
 class Hall(Reactor):
     """A crowd, and somebody elsewhere."""
 
-    def __init__(self) -> None:
-        self.counter, self.crowd = Counter(), Crowd()
+    def __init__(self, each: int) -> None:
+        self.counter, self.crowd = Counter(), Crowd(each)
 
 
 def test_a_physical_action_may_be_scheduled_from_any_thread_and_none_is_lost_or_overtaken(way: dict[str, Any]) -> None:
-    trace = run(way, Hall, placement={"crowd": 1} if "workers" in way else None)
-    assert len(lines(trace, "crowd.hear")) == Crowd.THREADS * Crowd.EACH
+    trace = run(way, partial(Hall, 500), placement={"crowd": 1} if "workers" in way else None)
+    assert len(lines(trace, "crowd.hear")) == Crowd.THREADS * 500
     assert lines(trace, "crowd.hear")[-1].outputs == at(0, 0, "", said=True).outputs
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_none_of_100_000_concurrent_schedules_is_lost(executor: str) -> None:
+    way: dict[str, Any] = {"executor": executor, "workers": 2 if executor == "processes" else 1}
+    # It ends with the last of them, and only then.
+    Program(partial(Hall, 25_000), placement={"crowd": 1} if executor == "processes" else None, **way).run()
 
 
 class ModalDoor(Reactor):

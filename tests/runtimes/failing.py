@@ -1,7 +1,8 @@
-"""A bank with a member that fails."""
+"""A bank with a member that fails, or whose members tell where they are closed."""
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from workloads.dataflow import GraphBuilder, Task
 
 
 class FailsAt(Task):
-    """Member 2 fails in its fifth firing, or when built; or all leave a file when closed."""
+    """Member 2 fails in its fifth firing, or when built; or all leave a file with the process's number when closed."""
 
     def __init__(self, context, *, what, index=None):
         self.index = context.index if index is None else index
@@ -25,7 +26,8 @@ class FailsAt(Task):
 
     def close(self):
         if "/" in self.what:
-            (Path(self.what) / str(self.index)).touch()
+            with (Path(self.what) / str(self.index)).open("a", encoding="ascii") as told:
+                told.write(f"{os.getpid()}\n")
 
 
 def failing_graph(what):

@@ -71,7 +71,7 @@ def graph_of(plan: Plan, seed: int) -> Graph:
         outputs, kinds = [], {}
         for at, (source, target, _, declared, _, _) in enumerate(plan.edges):
             if source == number:
-                items = (plan.widths[target],) if shapes[at] is EdgeShape.SCATTER else ()
+                items = (plan.widths[target] or 0,) if shapes[at] is EdgeShape.SCATTER else ()
                 spec = ArraySpec((*items, 3), "float64") if declared or at in plan.optional else None
                 optional = at in plan.optional and not declared
                 outputs.append(Output(f"o{at}", spec, optional=optional))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtimes.reactor import Program, worker
+from runtimes.reactor import Program
+from runtimes.reactor.plan import script
 from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_their_own
 from runtimes.sequential import SequentialSession
 from tests.moving import force_moves
@@ -100,6 +101,6 @@ def test_the_check_notices_a_wait_that_is_skipped(monkeypatch: pytest.MonkeyPatc
     how = {"executor": "processes", "workers": 2, "start_method": "fork"}
     expected = trace_of(SequentialSession(graph), graph)
     assert trace_of(reactor(graph, **how), graph) == expected
-    whole = worker.script
-    monkeypatch.setattr(worker, "script", lambda *cut: [cue for cue in whole(*cut) if cue.wait is None])
+    waitless = "runtimes.reactor.worker.script"
+    monkeypatch.setattr(waitless, lambda *cut: [cue for cue in script(*cut) if cue.wait is None])
     assert trace_of(reactor(graph, **how), graph) != expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,7 @@ ALONE_AND_TOGETHER = pytest.mark.parametrize(
 
 
 @pytest.mark.parametrize(("workload", "parameters", "rounds"), CELLS, ids=lambda value: str(value)[:60])
-def test_every_reactor_runtime_computes_what_the_loop_computes_with_any_number_of_workers(
-    workload, parameters, rounds
-):
+def test_every_reactor_runtime_computes_what_the_loop_computes_with_any_number_of_workers(workload, parameters, rounds):
     graph = workload.build(workload.parameters(**parameters), 11)
     expected = digest_of(SEQUENTIAL, {}, graph, rounds)
     digests = {(way.name, *options.values()): digest_of(way, options, graph, rounds) for way, options in WAYS}
@@ -109,13 +108,28 @@ def test_a_worker_that_was_killed_between_rounds_is_named_by_whatever_comes_next
                 session.advance(1) if act == "advance" else session.tallies()
 
 
+def closings_of(folder, index):
+    """The numbers of the processes that have closed a task."""
+    return [int(line) for line in (folder / str(index)).read_text(encoding="ascii").split()]
+
+
 @ALONE_AND_TOGETHER
 def test_closing_closes_every_task_where_it_lives(runtime, options, tmp_path):
     session = runtime.open(failing_graph(str(tmp_path)), runtime.options(**options), Path("unused"))
     session.advance(2)
     session.close()
     session.close()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "2"]
+    assert [len(closings_of(tmp_path, index)) for index in range(3)] == [1, 1, 1]
+
+
+def test_tasks_that_have_moved_are_closed_where_they_live_now_and_nowhere_else(moves, tmp_path):
+    session = AUTO.open(failing_graph(str(tmp_path)), AUTO.options(workers=2), Path("unused"))
+    session.advance(8)
+    session.close()
+    (here,), (there,), (also_there,) = (closings_of(tmp_path, index) for index in range(3))
+    assert here == os.getpid()
+    assert there == also_there != here
+    assert moves == ["processes"]
 
 
 def test_durations_are_those_of_each_round():
