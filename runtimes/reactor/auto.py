@@ -111,7 +111,7 @@ class AutoExecutor:
             ends_ns += self._executor.advance(1)
             self._tags += 1
             self._busy.append(_busy_elsewhere())
-            if self._has_seen_enough():
+            if not self.conductor.ended and self._has_seen_enough():
                 self._choose()
         if len(ends_ns) < tags and not self.conductor.ended:
             ends_ns += self._executor.advance(tags - len(ends_ns))

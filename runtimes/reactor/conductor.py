@@ -117,6 +117,8 @@ class Conductor:
         self.ended = False
         self.stop_at: tuple[int, int] = (NEVER_NS, 0)
         self._common = common
+        # Here and not at the first tag: events from outside may come in between.
+        common.clear()
         self._board = board
         self._gate = gate
         self._lock: Any = nullcontext() if gate is None else gate.lock
@@ -135,7 +137,6 @@ class Conductor:
     def take_over(self, other: Conductor) -> None:
         """Go on where `other` was, whose worker ran the whole program so far."""
         self.ended, self.stop_at, self._now = other.ended, other.stop_at, other._now
-        self._common.clear()
         self._common.decided[2] = other.worker.clock.start_ns
         earliest = other.worker.earliest_by_worker(self._partition)
         for peer in self._peers:
@@ -182,7 +183,6 @@ class Conductor:
 
     def _begin(self) -> None:
         start_ns = perf_counter_ns()
-        self._common.clear()
         self._common.decided[2] = start_ns
         self.worker.begin(start_ns)
 

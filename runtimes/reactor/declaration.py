@@ -82,13 +82,17 @@ __all__ = [
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 R = TypeVar("R", bound="Reactor")
+R_contra = TypeVar("R_contra", bound="Reactor", contravariant=True)
 U = TypeVar("U")
 
 ns: Final = 1
 """One nanosecond; time is integer nanoseconds."""
 us: Final = 1_000
+"""One microsecond."""
 ms: Final = 1_000_000
+"""One millisecond."""
 s: Final = 1_000_000_000
+"""One second."""
 
 SpacingPolicy = Literal["defer", "drop", "replace", "update"]
 """What becomes of an event that comes too soon after the one before."""
@@ -621,12 +625,12 @@ class Reaction:
     """Called after startup, and whenever the reactor has moved: gives what runs in place of `body` from then on."""
 
 
-class ReactionMethod(Generic[R]):
+class ReactionMethod(Generic[R_contra]):
     """A method of a reactor class that is a reaction of each of its instances."""
 
     def __init__(  # noqa: PLR0913 - the parts of a reaction, all named at the call
         self,
-        function: Callable[[R], None],
+        function: Callable[[R_contra], None],
         *,
         triggers: tuple[Trigger, ...],
         sources: tuple[Source, ...],
@@ -641,18 +645,18 @@ class ReactionMethod(Generic[R]):
         self.effects = effects
         self.mode = mode
         self.deadline_ns = deadline_ns
-        self.late_function: Callable[[R], None] | None = None
+        self.late_function: Callable[[R_contra], None] | None = None
 
-    def late(self, function: Callable[[R], None]) -> Callable[[R], None]:
+    def late(self, function: Callable[[R_contra], None]) -> Callable[[R_contra], None]:
         """Make a method the handler of the reaction's deadline; it runs instead, and may set the same effects."""
         self.late_function = function
         return function
 
     @overload
-    def __get__(self, instance: None, owner: type[R]) -> Self: ...
+    def __get__(self, instance: None, owner: type[Any]) -> Self: ...
     @overload
-    def __get__(self, instance: R, owner: type[R]) -> Callable[[], None]: ...
-    def __get__(self, instance: R | None, owner: type[R]) -> Any:
+    def __get__(self, instance: R_contra, owner: type[Any]) -> Callable[[], None]: ...
+    def __get__(self, instance: R_contra | None, owner: type[Any]) -> Any:
         """The plain method, so that a subclass may call it."""
         return self if instance is None else self.function.__get__(instance, owner)
 

@@ -366,7 +366,7 @@ class LivePhysicalAction(LiveAction):
             return
         gate = self._inbox.gate
         with gate.lock:
-            now_ns = max(self._clock.physical_ns(), 0)
+            now_ns = max(self._clock.physical_ns(), 0) if self._clock.start_ns else 0  # it has not begun yet
             asked = max((now_ns + total_ns, 0), (gate.decided[0], gate.decided[1] + 1))
             placed = self._place(asked, value)
             if placed is not None:

@@ -89,15 +89,22 @@ class ModeTable:
 
     def apply(self, now: Tag) -> None:
         """Carry out the transitions of the tag that is over; contained reactors first."""
-        for modes in reversed(list(self._live.values())):
-            if modes.next is not None:
-                (number, history), modes.next = modes.next, None
-                if history and number == modes.now:
-                    continue
-                if self.active[modes.now]:
-                    self._leave(modes.now, now)
-                modes.now = number
-                self._enter(number, now, history=history)
+        changing = [modes for modes in reversed(list(self._live.values())) if modes.next is not None]
+        if not changing:
+            return
+        started = self.started.copy()
+        for modes in changing:
+            assert modes.next is not None
+            (number, history), modes.next = modes.next, None
+            if history and number == modes.now:
+                continue
+            if self.active[modes.now]:
+                self._leave(modes.now, now)
+            modes.now = number
+            self._enter(number, now, history=history)
+        # One that was entered while a mode around it was left has never been active.
+        facts = zip(self.started, started, self.active, strict=True)
+        self.started = [begun and (before or active) for begun, before, active in facts]
 
     def adopt(self, other: ModeTable, counterpart: Callable[[EventSource], EventSource | None]) -> None:
         """Be where `other` was; parked events come from the counterparts of their sources."""

@@ -473,8 +473,10 @@ def _reactions(
         candidates = [*timers, *timers, *readable, *(special if random.random() < 0.4 else [])] or ["startup"]
         triggers = sorted(set(_some(random, candidates, 3, least=1)))
         sources = _some(random, [name for name in readable if name not in triggers], 2)
+        # At the end those of inactive modes run too: what they send to other modes has no order there.
+        sends = [] if "shutdown" in triggers and style.modal else own
         effects = [
-            *_some(random, own, 2),
+            *_some(random, sends, 2),
             *(a.name for a in cell.actions if _may_schedule(a, mode) and random.random() < 0.6),
         ]
         if cell.is_modal and random.random() < 0.7:

@@ -211,7 +211,7 @@ class TestConnections:
         class Main(Reactor):
             def __init__(self) -> None:
                 self.words, self.relay = Words(), Relay()
-                self.connect(self.words.said, self.relay.heard)
+                self.connect(self.words.said, self.relay.heard)  # type: ignore[misc, unused-ignore]
 
         with pytest.raises(AssemblyError, match=r"'relay\.heard' takes int but 'words\.said' gives str.*one type"):
             Program(Main())
@@ -223,7 +223,7 @@ class TestConnections:
         class Main(Reactor):
             def __init__(self) -> None:
                 self.truth, self.relay, self.echo = Truth(), Relay(), Echo()
-                self.connect(self.truth.said, self.relay.heard)
+                self.connect(self.truth.said, self.relay.heard)  # type: ignore[misc, unused-ignore]
                 self.connect(self.truth.said, self.echo.heard)
 
         Program(Main())

@@ -298,6 +298,11 @@ def test_as_many_workers_are_used_as_processors_are_free(moves: list[str], monke
     assert moves == ["processes"]
 
 
+def test_a_program_that_has_ended_does_not_move(moves: list[str]) -> None:
+    Program(FanOutFanIn, workers=2, fast=True).run(3 * ms)
+    assert moves == []
+
+
 def test_slow_reactions_are_measured_and_the_program_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_module, "_busy_elsewhere", lambda: 0)
     monkeypatch.setattr(auto_module, "processors", lambda: 2)

@@ -555,6 +555,73 @@ def test_history_leaves_contained_modal_reactors_in_their_modes_and_their_time_g
     ]
 
 
+class Fleeting(Reactor):
+    """Changes its mode after two milliseconds."""
+
+    first = Mode(initial=True)
+    second = Mode()
+    over = Timer(offset_ns=2 * ms, mode=first)
+    clock = Timer(1 * ms, offset_ns=1 * ms, mode=second)
+
+    @reaction(over, mode=first, effects=[second])
+    def change(self) -> None:
+        self.second.reset()
+
+    @reaction(startup, mode=second)
+    def begin(self) -> None:
+        pass
+
+    @reaction(reset, mode=second)
+    def begin_again(self) -> None:
+        pass
+
+    @reaction(clock, mode=second)
+    def tick(self) -> None:
+        pass
+
+    @reaction(shutdown, mode=second)
+    def end(self) -> None:
+        pass
+
+
+class Overtaken(Reactor):
+    """Leaves the mode that contains it in the same tag, and comes back by history."""
+
+    one = Mode(initial=True)
+    two = Mode()
+    change = Timer(2 * ms, offset_ns=2 * ms)
+
+    def __init__(self) -> None:
+        with self.one:
+            self.fleeting = Fleeting()
+
+    @reaction(change, mode=one, effects=[two])
+    def leave_one(self) -> None:
+        if self.tag.time_ns == 2 * ms:
+            self.two.reset()
+
+    @reaction(change, mode=two, effects=[one])
+    def leave_two(self) -> None:
+        self.one.history()
+
+
+FLEETING = tuple(f"fleeting.{name}" for name in ("change", "begin", "begin_again", "tick", "end"))
+
+
+def test_a_mode_that_is_entered_while_the_one_around_it_is_left_has_not_been_active(run: Run) -> None:
+    assert of(run(Overtaken, timeout_ns=3 * ms), *FLEETING) == [at(2 * ms, 0, "fleeting.change")]
+
+
+def test_and_it_starts_when_the_one_around_it_is_entered_again(run: Run) -> None:
+    assert of(run(Overtaken, timeout_ns=5 * ms), *FLEETING) == [
+        at(2 * ms, 0, "fleeting.change"),
+        at(4 * ms, 1, "fleeting.begin"),
+        at(4 * ms, 1, "fleeting.begin_again"),
+        at(5 * ms, 0, "fleeting.tick"),
+        at(5 * ms, 0, "fleeting.end"),
+    ]
+
+
 class DelayedInMode(Reactor):
     """A delayed connection that belongs to a mode."""
 

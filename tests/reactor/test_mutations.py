@@ -23,6 +23,7 @@ from runtimes.reactor import (
     events,
     live,
     modes,
+    ms,
     partition,
     plan,
     ranks,
@@ -33,6 +34,7 @@ from tests.reactor.fuzz import difference, placement_of, reference_lines, run_li
 from tests.reactor.lines import Line, lines_of_reference
 from tests.reactor.random_programs import plan_of
 from tests.reactor.reference import interpret
+from tests.reactor.test_modes import WithHistory
 from tests.reactor.test_ports_and_connections import ByDeadline, Filler, Kept
 
 if TYPE_CHECKING:
@@ -56,16 +58,18 @@ def random_programs_differ(way: dict[str, Any], programs: int = 40) -> bool:
     return False
 
 
-def program_differs(way: dict[str, Any], make: Callable[[], Reactor], **options: Any) -> bool:
+def program_differs(
+    way: dict[str, Any], make: Callable[[], Reactor], *, timeout_ns: int = 4 * ms, **options: Any
+) -> bool:
     """Whether one program has another trace than the reference interpreter says."""
-    expected: list[Line] = lines_of_reference(interpret(make(), timeout_ns=4_000_000))
-    return run_on(way, make, timeout_ns=4_000_000, **options) != expected
+    expected: list[Line] = lines_of_reference(interpret(make(), timeout_ns=timeout_ns))
+    return run_on(way, make, timeout_ns=timeout_ns, **options) != expected
 
 
 class SlowWriter(Reactor):
     """Takes its time before it sends."""
 
-    tick = Timer(1_000_000)
+    tick = Timer(1 * ms)
     sent = Output[int]()
 
     def __init__(self) -> None:
@@ -79,7 +83,7 @@ class SlowWriter(Reactor):
 class QuickReader(Reactor):
     """Has the same clock, and reads what the other sends."""
 
-    tick = Timer(1_000_000)
+    tick = Timer(1 * ms)
     heard = Input[int]()
     said = Output[Any]()
 
@@ -95,14 +99,14 @@ class Hurry(Reactor):
 
     def __init__(self) -> None:
         self.writer, self.reader, self.filler = SlowWriter(), QuickReader(), Filler()
-        self.other = Timer(3_000_000)
+        self.other = Timer(3 * ms)
         self.connect(self.writer.sent, self.reader.heard)
 
 
 @pytest.mark.parametrize("way", [THREADS, PROCESSES], ids=["threads", "processes"])
 def test_a_skipped_wait_is_caught(monkeypatch: pytest.MonkeyPatch, way: dict[str, Any]) -> None:
     """A wait for one publication too few lets a reader go on while the writer is still at it."""
-    options = {"placement": {"writer": 1}}
+    options: dict[str, Any] = {"placement": {"writer": 1}}
     assert not program_differs(way, Hurry, **options)
     script = plan.script
 
@@ -162,7 +166,7 @@ def test_a_lost_inheritance_of_deadlines_is_caught(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("way", [INLINE, THREADS, PROCESSES], ids=["inline", "threads", "processes"])
 def test_a_lost_flip_of_buffers_is_caught(monkeypatch: pytest.MonkeyPatch, way: dict[str, Any]) -> None:
     """The array that somebody still holds would be the one that is being filled."""
-    options = {"placement": {"keeper": 1}} if "workers" in way else {}
+    options: dict[str, Any] = {"placement": {"keeper": 1}} if "workers" in way else {}
     assert not program_differs(way, Kept, **options)
     room = live.ArrayOut.room
 
@@ -222,6 +226,7 @@ def test_colliding_events_that_do_not_take_another_microstep_are_caught(monkeypa
 
 
 def test_parked_time_that_goes_on_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not program_differs(INLINE, WithHistory, timeout_ns=17 * ms)
     parked = modes._parked
 
     def late(tag: Any, source: Any, holder: Any, now: Any) -> Any:
@@ -229,7 +234,7 @@ def test_parked_time_that_goes_on_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
         return left_ns + 1, *rest
 
     monkeypatch.setattr(modes, "_parked", late)
-    assert random_programs_differ(INLINE, programs=120)
+    assert program_differs(INLINE, WithHistory, timeout_ns=17 * ms)
 
 
 def test_a_transition_that_comes_a_microstep_early_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,6 +231,15 @@ def test_a_sender_refuses_what_cannot_be_sent() -> None:
             sender.schedule(1, delay_ns=-1)
 
 
+def test_what_is_scheduled_between_the_start_and_the_first_tag_is_not_lost(way: dict[str, Any]) -> None:
+    main = Handing()
+    with program_of(main, 0, way) as program:
+        main.arrived.schedule("early")
+        while not program.ended:
+            program.advance(1)
+    assert main.heard == ["early"]
+
+
 class Broken:
     """Can be pickled, but not unpickled."""
 
@@ -247,7 +256,7 @@ def test_a_value_that_cannot_be_unpickled_ends_the_program_and_names_the_action(
     with Program(main, executor="inline") as program:
         main.arrived.sender().schedule(Broken())
         with pytest.raises(ReactionFailed, match=r"'arrived' failed .*RuntimeError: not here"):
-            program.advance(1)
+            program.advance(2)
 
 
 def test_who_does_not_know_the_key_is_not_listened_to() -> None:

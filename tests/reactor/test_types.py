@@ -35,6 +35,11 @@ class Receiver(Reactor):
         reveal_type(self.number.get())   # int | None
         self.numbr.value                 # WRONG: no such port
 
+class LouderSender(Sender):
+    @reaction(Sender.tick, effects=[Sender.number])
+    def send(self) -> None:
+        self.number.set(100)
+
 class Main(Reactor):
     def __init__(self) -> None:
         self.sender = Sender()
