@@ -395,7 +395,7 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
         if workers_here and workers_here[0].failure is not None:
             raise workers_here[0].failure
 
-    try:
+    def run() -> None:
         assembly = source if isinstance(source, Assembly) else assemble(source(), fast=fast)
         partition = Partition(assembly, workers, placement)
         common, _, gate = ties.opened(partition, look_around)
@@ -406,12 +406,25 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
         if before is not None:
             worker.adopt(before)
         obey(worker, common, lambda: _answer(pipe, assembly, worker), begun=before is not None)
+
+    try:
+        run()
     except Aborted:
         pass
     except BaseException as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
-        _report(pipe, _reason(error, number))
+        _report(pipe, _to_report(error, number))
         board.abort()
     pipe.close()
+
+
+def _to_report(error: BaseException, number: int) -> ReactorError:
+    """What the caller is told when `error` ended worker `number`."""
+    if isinstance(error, SystemExit):
+        return ExitAsked(error.code if isinstance(error.code, int | None) else str(error.code))
+    if isinstance(error, ReactorError):
+        return error
+    text = "".join(traceback.format_exception(error))
+    return ReactionFailed("the runtime", f"worker {number}", (0, 0), summary_of(error), text)
 
 
 class ExitAsked(ReactorError):  # noqa: N818 - what happened
