@@ -163,7 +163,7 @@ class TaskReactor(Reactor):
         self.attach()
         fire, inputs, outputs, phases = self.task.fire, self.inputs, self.outputs, self.phases
         arriving, send, at = self.arriving, self.send, self.at
-        if phases == 1 and not arriving:
+        if phases == 1:
             only_inputs, only_outputs = inputs[0], outputs[0]
 
             def fire_in_one_slot() -> None:
@@ -171,7 +171,12 @@ class TaskReactor(Reactor):
                 if only_outputs.assigned:
                     send(only_outputs)
 
-            return fire_in_one_slot
+            def take_and_fire() -> None:
+                for name, arrived in arriving:
+                    only_inputs[name] = arrived()
+                fire_in_one_slot()
+
+            return take_and_fire if arriving else fire_in_one_slot
 
         def fire_in_turn() -> None:
             at[0] = phase = (at[0] + 1) % phases
@@ -187,7 +192,7 @@ class TaskReactor(Reactor):
     def arrival(self, edge: Edge, port: Input[Any]) -> Callable[[], Any]:
         """What tells what came through `edge` in this tag, where that is no declared array."""
         if edge.shape is EdgeShape.GATHER:
-            return lambda: port.values
+            return port.reading()
         if edge.shape is EdgeShape.SCATTER:
             return lambda: item_of(port.get(), self.index, self.node.members, str(edge.source))
         return port.get

@@ -80,13 +80,15 @@ class Clock:
 class Cell:
     """The last value of a lane, and the number of the tag it was set at."""
 
-    __slots__ = ("stamp", "triggers", "value")
+    __slots__ = ("listeners", "stamp", "triggers", "value")
 
     def __init__(self, triggers: Sequence[int]) -> None:
         """A cell whose values trigger reactions of this worker, by rank."""
         self.value = NOTHING
         self.stamp = -2
         self.triggers = triggers
+        self.listeners: tuple[Cell, ...] = ()
+        """Cells that get the stamp too: of inputs with many channels, which are present if any of them is."""
 
 
 class Log:
@@ -131,7 +133,12 @@ class ValueOut:
     def __init__(self, cell: Cell, clock: Clock, ready: list[int], outgoing: dict[int, Any] | None, lane: int) -> None:
         """Write to `cell`, and into `outgoing` where other workers read the lane."""
         self.cell = cell
-        self.set = _setter(cell, clock, ready, outgoing, lane)
+        self._parts = (cell, clock, ready, outgoing, lane)
+        self.set: Callable[..., None]
+
+    def open(self) -> None:
+        """Make `set`; all inputs of this worker have been bound."""
+        self.set = _setter(*self._parts)
 
     def room(self) -> NDArray[Any]:
         """There is none.
@@ -146,7 +153,7 @@ def _setter(
     cell: Cell, clock: Clock, ready: list[int], outgoing: dict[int, Any] | None, lane: int
 ) -> Callable[..., None]:
     """What sets a value: a closure, as looking the parts up each time costs 0.2 us. The channel is always the first."""
-    triggers = cell.triggers
+    triggers, listeners = cell.triggers, cell.listeners
 
     def set_alone(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - the port has one
         cell.value = value
@@ -156,10 +163,12 @@ def _setter(
         cell.value = value
         if cell.stamp != clock.number:
             cell.stamp = clock.number
+            for listener in listeners:
+                listener.stamp = clock.number
             for rank in triggers:
                 heappush(ready, rank)
 
-    set_here = set_and_trigger if triggers else set_alone
+    set_here = set_and_trigger if triggers or listeners else set_alone
     if outgoing is None:
         return set_here
 
@@ -193,6 +202,8 @@ class ArrayOut:
             self._position = (self._position + 1) % len(self._slots)
             cell.stamp = number
             cell.value = self._views[self._position]
+            for listener in cell.listeners:
+                listener.stamp = number
             for rank in cell.triggers:
                 heappush(self._ready, rank)
             if self._log is not None:
@@ -312,6 +323,13 @@ class LiveInput:
         self.feeds = feeds
         self._cells = [feed if isinstance(feed, Cell) else Cell(()) for feed in feeds]
         self._steady = any(isinstance(feed, SteadyIn) for feed in feeds)
+        self._any = self._cells[0]
+        """Present if any channel is."""
+        if len(self._cells) > 1:
+            self._any = Cell(())
+            for cell in self._cells:
+                cell.listeners = (*cell.listeners, self._any)
+        self._nothing: list[Any] = [None] * len(feeds)
         self._whole = whole
         self._clock = clock
         self._phases = phases
@@ -332,16 +350,16 @@ class LiveInput:
 
     def is_present(self) -> bool:
         """Whether anything arrived in this tag."""
-        if self._steady:
-            return True
-        number = self._clock.number
-        return any(cell.stamp == number for cell in self._cells)
+        return self._steady or self._any.stamp == self._clock.number
 
     def all_present(self) -> list[Any]:
         """What arrived in this tag, channel by channel."""
         number = self._clock.number
         if self._steady:
             return [self._now(feed, number) for feed in self.feeds]
+        if self._any.stamp != number:
+            # Most optional values are absent in most tags: one look instead of one at every channel.
+            return self._nothing.copy()
         return [cell.value if cell.stamp == number else None for cell in self._cells]
 
     def slots(self) -> list[Any] | None:
@@ -550,6 +568,8 @@ def _arrive(cell: Cell, value: Any, number: int, ready: list[int]) -> None:
     cell.value = value
     if cell.stamp != number:
         cell.stamp = number
+        for listener in cell.listeners:
+            listener.stamp = number
         for rank in cell.triggers:
             heappush(ready, rank)
 

@@ -55,6 +55,10 @@ class Ports:
             stops = frozenset(rank for rank in self.siblings[path] if stop in rows[rank].declared.effects)
             live = LiveReactor(home.clock, stops, sources.modal.get(path))
             self._bind(home.assembly.reactors[path], live, sources, named)
+        # When all inputs are known: what is set tells them.
+        for port in named:
+            if isinstance(port, Output):
+                self._bind_output(port)
 
     def let_go(self) -> None:
         """Take from ports and actions what they act on, so that the memory behind it goes at once."""
@@ -77,8 +81,6 @@ class Ports:
                 element.live = live
             elif isinstance(element, LogicalAction | PhysicalAction):
                 element.live = sources.actions[element]
-            elif isinstance(element, Output) and element in named:
-                self._bind_output(element)
             elif isinstance(element, Input) and element in named:
                 self._bind_input(element)
 
@@ -86,6 +88,9 @@ class Ports:
         """Let an output write."""
         home, lanes = self._home, self._lanes_of[port]
         outs = [self._lanes.outs[lane] for lane in lanes]
+        for out in outs:
+            if isinstance(out, ValueOut):
+                out.open()
         first = home.assembly.lanes[lanes[0]]
         block = None
         if first.block is not None and port.width is not None:
