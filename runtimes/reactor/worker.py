@@ -234,7 +234,7 @@ class Worker:
         """
         clock, period_ns, queue = self.clock, self._assembly.period_ns, self.home.queue
         while (number := self.turn) < limit or last_aligned:
-            if self._usual is not None and number < limit and not self._peers and not queue.heap:
+            if self._usual is not None and number < limit and not queue.heap and not self.timeline:
                 self._run_usual(limit, ends_ns)
                 continue
             last = number >= limit
@@ -250,10 +250,16 @@ class Worker:
                 return
 
     def _run_usual(self, limit: int, ends_ns: list[int] | None) -> None:
-        """Run usual tags without peers, as long as there are no events besides: saves 0.2 us a tag."""
+        """Run usual tags, as long as there are no events besides.
+
+        What `_run_plan` and `finish_tag` do, in one loop: saves 0.5 us a tag, and more where two workers share a
+        processor and find nothing in its caches.
+        """
         clock, period_ns, heap, plan = self.clock, self._assembly.period_ns, self.home.queue.heap, self._usual
         assert plan is not None
         run, number = plan.run, self.turn
+        flush, board, line, steps = self._flush_last, self._board, self.number, self._steps
+        peers = [(peer, self.partition.steps[peer]) for peer in self._peers]
         note_end = (lambda _end_ns: None) if ends_ns is None else ends_ns.append
         try:
             while number < limit and not heap:
@@ -261,13 +267,21 @@ class Worker:
                 clock.time_ns = number * period_ns
                 run()
                 number += 1
+                self.turn = number
+                if board is not None:
+                    if flush is not None:
+                        flush()
+                    board.advance_to(line, number * steps)
+                    for peer, each in peers:
+                        if board.wait(peer, number * each, WAIT_SLICE_S) != REACHED:
+                            self.wait(peer, number * each)
                 note_end(perf_counter_ns())
+        except Aborted:
+            raise
         except ReactorError as error:
             raise self._located(error, plan.rank_of(error)) from error
         except Exception as error:
             raise self._failure_of(plan.rank_of(error), error) from error
-        finally:
-            self.turn = number
 
     def run_clocked_last(self, time_ns: int, microstep: int) -> None:
         """Run the last tag where nothing else is: shutdown reactions, and what they trigger.
