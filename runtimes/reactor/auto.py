@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimes.reactor.declaration import Timer
+from runtimes.reactor.errors import OutOfSharedMemory
 from runtimes.reactor.inline import InlineExecutor
 from runtimes.reactor.interrupts import deferred_interrupts
-from runtimes.reactor.partition import Partition
+from runtimes.reactor.partition import MOST_WORKERS, Partition
 from runtimes.reactor.processes import ProcessesExecutor, fork_is_safe, processors
 from runtimes.reactor.threads import ThreadsExecutor
 
@@ -79,7 +80,7 @@ class AutoExecutor:
     ) -> None:
         """Begin inline, measuring if there is anything to choose."""
         self._assembly = assembly
-        self._most = workers if workers is not None else processors()
+        self._most = workers if workers is not None else min(processors(), MOST_WORKERS)
         self._placement = placement
         self._native = native
         self._how: dict[str, Any] = {"fast": fast, "kept_alive": kept_alive, "settings": settings}
@@ -98,11 +99,6 @@ class AutoExecutor:
     def conductor(self) -> Conductor:
         """Who leads now."""
         return self._executor.conductor
-
-    @property
-    def workers(self) -> int:
-        """How many threads or processes run the program now."""
-        return self.conductor.worker.partition.workers
 
     def advance(self, tags: int) -> list[int]:
         """Run up to `tags` tags; when each was over, on `perf_counter_ns`."""
@@ -159,11 +155,13 @@ class AutoExecutor:
         """Stay, or move."""
         self._measuring = False
         costs = self._costs()
-        alone = estimate(self._assembly, costs, 1, self._placement(1))
-        free = max(1, processors() - int(statistics.median(self._busy)))
+        alone = estimate(self._assembly, costs, 1, None)
+        # Others may keep any processor of the machine busy, also one that this process may not use.
+        free = min(processors(), max(1, (os.cpu_count() or 1) - int(statistics.median(self._busy))))
         candidates = [
             estimate(self._assembly, costs, workers, self._placement(workers))
             for workers in range(2, min(self._most, free) + 1)
+            if max((self._placement(workers) or {}).values(), default=0) < workers
         ]
         best = min(candidates, key=lambda candidate: candidate.tag_ns, default=alone)
         parallel = _threads_are_parallel()
@@ -200,8 +198,12 @@ class AutoExecutor:
             self._executor = ThreadsExecutor(self._assembly, best.workers, spin=True, **more)
             return
         gc.collect()
-        with deferred_interrupts():
-            self._executor = ProcessesExecutor(self._assembly, None, best.workers, start_method="fork", **more)
+        try:
+            with deferred_interrupts():
+                self._executor = ProcessesExecutor(self._assembly, None, best.workers, start_method="fork", **more)
+        except (OSError, OutOfSharedMemory) as error:
+            self.chosen = "inline"
+            self._stay(f"workers could not be started: {error}")
 
     def _costs(self) -> list[float]:
         """What each reaction costs in a tag, in nanoseconds."""

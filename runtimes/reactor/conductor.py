@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from runtimes.reactor.declaration import Tag
 from runtimes.reactor.events import NEVER_NS, Gate
+from runtimes.reactor.partition import DECIDED_WORDS, MOST_WORKERS, ORDER_WORDS
 from runtimes.reactor.timeline import DECIDING
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ LOOK: Final = 5
 _LOOK_S: Final = 0.05
 """How long to wait for an event from outside before looking whether the others live."""
 
-_EVERYONE: Final = (1 << 62) - 1
+_EVERYONE: Final = (1 << MOST_WORKERS) - 1
 
 
 class Semaphore(Protocol):
@@ -81,10 +82,12 @@ class Common:
     def __init__(self, partition: Partition, words: Callable[[int, int], MutableSequence[int]] | None = None) -> None:
         """Lay them out in shared memory by `words(offset, count)`, or privately."""
         make = words if words is not None else lambda _offset, count: [0] * count
-        self.orders = [make(offset, 6) for offset in partition.order_offsets]
+        self.orders = [make(offset, ORDER_WORDS) for offset in partition.order_offsets]
         self.proposals = [make(offset, 3) for offset in partition.proposal_offsets]
         self.inboxes = [make(offset + 24, 2) for offset in partition.proposal_offsets]
-        self.decided = make(partition.decided_offset, 3)
+        self.decided = make(partition.decided_offset, DECIDED_WORDS)
+        if words is None:
+            self.clear()
 
     def clear(self) -> None:
         """No event anywhere, nothing decided."""
@@ -117,8 +120,6 @@ class Conductor:
         self.ended = False
         self.stop_at: tuple[int, int] = (NEVER_NS, 0)
         self._common = common
-        # Here and not at the first tag: events from outside may come in between.
-        common.clear()
         self._board = board
         self._gate = gate
         self._lock: Any = nullcontext() if gate is None else gate.lock
@@ -137,7 +138,6 @@ class Conductor:
     def take_over(self, other: Conductor) -> None:
         """Go on where `other` was, whose worker ran the whole program so far."""
         self.ended, self.stop_at, self._now = other.ended, other.stop_at, other._now
-        self._common.decided[2] = other.worker.clock.start_ns
         earliest = other.worker.earliest_by_worker(self._partition)
         for peer in self._peers:
             words = self._common.proposals[peer]

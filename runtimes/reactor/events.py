@@ -12,8 +12,11 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import numpy as np
+
 from runtimes.reactor.declaration import LogicalAction, PhysicalAction, Tag
 from runtimes.reactor.errors import UndeclaredError
+from runtimes.reactor.live import frozen
 from runtimes.reactor.senders import Receiver
 
 if TYPE_CHECKING:
@@ -260,6 +263,7 @@ class LiveAction:
             return
         tag, holder = placed
         if self.modes is not None and not self.modes.active[self.mode or 0]:
+            self.moved(Tag(*tag), None)
             self.modes.park(Tag(*tag), self, holder, clock.tag)
         else:
             self._queue.put(tag[0], tag[1], self, holder)
@@ -302,11 +306,11 @@ class LiveAction:
             earliest = (last[0] + spacing, 0) if spacing else (last[0], last[1] + 1)
             if asked < earliest:
                 policy = self.action.policy
-                waiting = bool(holder) and last in self._pending
+                waiting = bool(holder) and last in self._pending and self._may_change(last)
                 if policy == "drop":
                     return None
                 if policy == "replace" and waiting:
-                    holder[0] = value
+                    holder[0] = frozen(value) if isinstance(value, np.ndarray) else value
                     return None
                 if policy == "update" and waiting:
                     holder.clear()
@@ -316,11 +320,17 @@ class LiveAction:
         pending = self._pending
         while asked in pending:
             asked = (asked[0], asked[1] + 1)
+        if isinstance(value, np.ndarray):
+            value = frozen(value)
         holder = [value]
         pending.add(asked)
         if spacing is not None:
             self._last = asked, holder
         return asked, holder
+
+    def _may_change(self, _tag: tuple[int, int]) -> bool:
+        """Whether a pending event has not been taken up yet."""
+        return True
 
     def _schedule_from_handler(self, value: Any, total_ns: int) -> None:
         """Schedule an event while a watchdog's handler runs, which is outside of any tag."""
@@ -377,6 +387,8 @@ class LivePhysicalAction(LiveAction):
         """Become present; an event for a mode that is not active is dropped."""
         if self.modes is None or self.modes.accepts(self):
             super().fire(time_ns, microstep, holder)
+        else:
+            self._pending.discard((time_ns, microstep))
 
     def sender(self) -> Sender:
         """What other processes schedule it with; the first one starts a thread that listens."""
@@ -389,6 +401,11 @@ class LivePhysicalAction(LiveAction):
         """Listen to other processes no longer."""
         if self._receiver is not None:
             self._receiver.close()
+
+    def _may_change(self, tag: tuple[int, int]) -> bool:
+        """Whether a pending event has not been taken up yet; the gate is held."""
+        decided = self._inbox.gate.decided
+        return tag > (decided[0], decided[1])
 
     def insert(self, tag: Tag, value: Any) -> None:
         """Put an event of a recording into the queue."""

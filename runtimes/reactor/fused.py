@@ -10,6 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from runtimes.reactor.partition import MOST_WORKERS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Fused", "fuse"]
 
 _FILE: Final = "<tag>"
-_ALL: Final = (1 << 62) - 1
+_ALL: Final = (1 << MOST_WORKERS) - 1
 """Everyone takes part in the tags of a clocked program."""
 
 

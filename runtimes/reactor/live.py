@@ -43,6 +43,7 @@ __all__ = [
     "SteadyIn",
     "SteadyOut",
     "ValueOut",
+    "frozen",
     "read_only",
     "taking",
 ]
@@ -153,13 +154,17 @@ def _setter(
     cell: Cell, clock: Clock, ready: list[int], outgoing: dict[int, Any] | None, lane: int
 ) -> Callable[..., None]:
     """What sets a value: a closure, as looking the parts up each time costs 0.2 us. The channel is always the first."""
-    triggers, listeners = cell.triggers, cell.listeners
+    triggers, listeners, ndarray = cell.triggers, cell.listeners, np.ndarray
 
     def set_alone(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - the port has one
+        if value.__class__ is ndarray:
+            value = frozen(value)
         cell.value = value
         cell.stamp = clock.number
 
     def set_and_trigger(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
+        if value.__class__ is ndarray:
+            value = frozen(value)
         cell.value = value
         if cell.stamp != clock.number:
             cell.stamp = clock.number
@@ -173,8 +178,8 @@ def _setter(
         return set_here
 
     def set_for_others(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
-        outgoing[lane] = value
         set_here(value)
+        outgoing[lane] = cell.value
 
     return set_for_others
 
@@ -212,14 +217,31 @@ class ArrayOut:
 
     def set(self, value: Any) -> None:
         """Copy `value`."""
-        array = np.asarray(value)
-        room_shape = self._slots[0].shape
-        if array.shape != room_shape or array.dtype != self._slots[0].dtype:
-            raise ValueError(
-                f"The port carries {self._slots[0].dtype}{list(room_shape)}, not {array.dtype}{list(array.shape)}. "
-                "Set an array of that shape and dtype."
-            )
-        np.copyto(self.room(), array, casting="no")
+        array = _fitting(value, self._slots[0])
+        np.copyto(self.room(), array)
+
+
+def _fitting(value: Any, slot: NDArray[Any]) -> NDArray[Any]:
+    """`value` as an array.
+
+    Raises:
+        ValueError: unless it has the shape and dtype of `slot`.
+    """
+    array = np.asarray(value)
+    if array.shape != slot.shape or array.dtype != slot.dtype:
+        raise ValueError(
+            f"The port carries {slot.dtype}{list(slot.shape)}, not {array.dtype}{list(array.shape)}. Set an array of "
+            "that shape and dtype."
+        )
+    return array
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """`array`, read-only for everyone from now on; a copy if others may write to its memory through its base."""
+    if array.base is not None:
+        array = array.copy(order="K")
+    array.flags.writeable = False
+    return array
 
 
 class SteadyOut:
@@ -238,7 +260,8 @@ class SteadyOut:
 
     def set(self, value: Any) -> None:
         """Copy `value`."""
-        np.copyto(self.room(), value, casting="no")
+        array = _fitting(value, self.slots[0])
+        np.copyto(self.room(), array)
 
 
 class SteadyIn:

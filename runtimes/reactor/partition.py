@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from runtimes.reactor.assembly import Assembly
 
-__all__ = ["DECIDED_WORDS", "LETTER_WORDS", "ORDER_WORDS", "PROPOSAL_WORDS", "Partition"]
+__all__ = ["DECIDED_WORDS", "LETTER_WORDS", "MOST_WORKERS", "ORDER_WORDS", "PROPOSAL_WORDS", "Partition"]
 
 LETTER_WORDS: Final = 3
 """What a table says of a letter: the stamp of its tag, offset and length, 8 bytes each."""
 ORDER_WORDS: Final = 6
 """What a worker is told: kind, number of the tag or limit, time, microstep, who takes part, whether it is the last."""
+MOST_WORKERS: Final = 62
+"""Who takes part in a tag is told as bits of a word."""
 DECIDED_WORDS: Final = 3
 """The tag that was decided on last, time and microstep, and when the program started."""
 PROPOSAL_WORDS: Final = 5

@@ -99,7 +99,8 @@ class Ports:
         live = self.outputs[port] = LiveOutput(outs, block, home.clock)
         siblings = self.siblings[first.reactor]
         allowed = frozenset(rank for rank in siblings if port in home.assembly.reactions[rank].writes)
-        if len(allowed) < len(siblings):
+        handled = home.assembly.reactors[first.reactor].declared.handlers
+        if len(allowed) < len(siblings) or handled:
             checked = GuardedOutput(live, home.clock, allowed, str(port))
             port.act_on(checked, checked.setter() if port.width is None else None)
         else:

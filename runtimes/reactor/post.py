@@ -196,7 +196,12 @@ def _as_plain(values: Mapping[int, Any]) -> bytes | None:
         return marshal.dumps(dict(values))
     arrays: dict[int, Any] = {}
     for lane, value in values.items():
-        if type(value) is not np.ndarray or value.nbytes > _IN_BAND_BYTES or value.dtype.kind not in "biufc":
+        if (
+            type(value) is not np.ndarray
+            or value.nbytes > _IN_BAND_BYTES
+            or value.dtype.kind not in "biufc"
+            or not value.flags.c_contiguous
+        ):
             return None
         arrays[lane] = (value.dtype.str, value.shape, value.tobytes())
     return marshal.dumps(arrays)

@@ -101,6 +101,7 @@ class ProcessesExecutor:
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         source = assembly if self.start_method == "fork" else factory
+        self._ties.common(self._partition).clear()
         try:
             for number in range(1, workers):
                 self._start(
@@ -447,14 +448,18 @@ class _Ties:
     bell: Any
     watch: Segment | None
 
-    def opened(self, partition: Partition, look_around: Callable[[], None]) -> tuple[Common, Bell | None, Gate | None]:
-        """The shared words as one process sees them, and the way in for events from outside, if there is one."""
+    def common(self, partition: Partition) -> Common:
+        """The shared words as one process sees them."""
         memory = self.shared.memory
 
         def words(offset: int, count: int) -> Any:
             return memory[offset : offset + 8 * count].cast("q")
 
-        common = Common(partition, words)
+        return Common(partition, words)
+
+    def opened(self, partition: Partition, look_around: Callable[[], None]) -> tuple[Common, Bell | None, Gate | None]:
+        """The shared words, and the way in for events from outside, if there is one."""
+        common = self.common(partition)
         if self.bell is None:
             return common, None, None
         bell = Bell(self.bell)
@@ -535,17 +540,6 @@ def _answer(pipe: Connection, assembly: Assembly, worker: Worker) -> None:
     except Exception as error:  # noqa: BLE001 - it is the caller's to handle
         answer = ForkingPickler.dumps(ReactorError(f"'{method}' of reactor '{path}' failed: {summary_of(error)}"))
     pipe.send_bytes(answer)
-
-
-def _reason(error: BaseException, number: int) -> ReactorError:
-    """What the caller is told when `error` ends worker `number`."""
-    if isinstance(error, SystemExit):
-        # The same that the interpreter makes of it: a number or None is the status, all else a message.
-        return ExitAsked(error.code if isinstance(error.code, int | None) else str(error.code))
-    if isinstance(error, ReactorError):
-        return error
-    text = "".join(traceback.format_exception(error))
-    return ReactionFailed("the runtime", f"worker {number}", (0, 0), summary_of(error), text)
 
 
 def _report(pipe: Connection, error: ReactorError) -> None:

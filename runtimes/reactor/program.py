@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_args
 
 import numpy as np
@@ -13,13 +14,14 @@ from runtimes.reactor.errors import AssemblyError, ReactorError, did_you_mean
 from runtimes.reactor.home import Settings
 from runtimes.reactor.inline import InlineExecutor
 from runtimes.reactor.interrupts import deferred_interrupts
+from runtimes.reactor.partition import MOST_WORKERS
 from runtimes.reactor.processes import ProcessesExecutor, StartMethod, processors
 from runtimes.reactor.threads import ThreadsExecutor
 from runtimes.reactor.timeline import Timeline
 from runtimes.reactor.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -114,13 +116,20 @@ class Program:
         """
         if executor not in get_args(ExecutorName):
             raise AssemblyError(f"Unknown executor '{executor}'. {did_you_mean(executor, get_args(ExecutorName))}")
-        if workers is not None and workers < 1:
-            raise AssemblyError(f"A program has workers={workers}. Give at least 1; the caller counts.")
+        if workers is not None and not 1 <= workers <= MOST_WORKERS:
+            raise AssemblyError(f"A program has workers={workers}. Give 1 to {MOST_WORKERS}; the caller counts.")
+        if start_method is not None and start_method not in get_args(StartMethod):
+            known = get_args(StartMethod)
+            raise AssemblyError(f"Unknown start method '{start_method}'. {did_you_mean(start_method, known)}")
         if watch_s is not None and watch_s <= 0:
             raise AssemblyError(f"A program has watch_s={watch_s}. Give more than 0 seconds, or None.")
         self._factory = None if isinstance(main, Reactor) else main
         self._fast = fast or replay is not None
-        self.assembly = assemble(main if isinstance(main, Reactor) else main(), fast=self._fast)
+        made = main if isinstance(main, Reactor) else main()
+        if not isinstance(made, Reactor):
+            raise AssemblyError(f"A program was made from {made!r}. Give a reactor, or a function that makes one.")
+        self.assembly = assemble(made, fast=self._fast)
+        self._check_placement(placement)
         self._executor_name = executor
         self._workers = workers
         self._placement = placement if callable(placement) else lambda _workers: placement
@@ -132,7 +141,15 @@ class Program:
         self._notes: list[Notes] = []
         self._partition: Partition | None = None
         self._closed = False
+        self._failed = False
         self._running_workers = 1
+
+    def _check_placement(self, placement: object) -> None:
+        """Raise if a placement names a reactor that there is not, whatever executor is to run."""
+        for path in placement if isinstance(placement, Mapping) else ():
+            if path not in self.assembly.reactors:
+                known = [known for known in self.assembly.reactors if known and known not in self.assembly.homes]
+                raise AssemblyError(f"Placement names the unknown reactor '{path}'. {did_you_mean(str(path), known)}")
 
     @property
     def workers(self) -> int:
@@ -148,6 +165,8 @@ class Program:
             return f"{self._executor.chosen}: {self._executor.reason or 'measuring'}"
         if isinstance(self._executor, ProcessesExecutor):
             return f"processes: {self._executor.start_reason}"
+        if isinstance(self._executor, InlineExecutor):
+            return "inline" if self._executor_name == "inline" else "inline: there is one worker"
         return self._executor_name
 
     @property
@@ -178,7 +197,7 @@ class Program:
             return AutoExecutor(
                 self.assembly, workers=self._workers, placement=self._placement, native=self._native, **how
             )
-        workers = processors() if self._workers is None else self._workers
+        workers = min(processors(), MOST_WORKERS) if self._workers is None else self._workers
         where: dict[str, Any] = {"placement": self._placement(workers), "native": self._native}
         if self._executor_name == "inline" or workers == 1:
             return InlineExecutor(self.assembly, **how)
@@ -197,7 +216,12 @@ class Program:
             WorkerDied: if a worker process ended.
             SystemExit: if a reaction raised it.
         """
-        return np.array(self._running().advance(tags), np.int64)
+        executor = self._running()
+        try:
+            return np.array(executor.advance(tags), np.int64)
+        except BaseException:
+            self._failed = True
+            raise
 
     def ask(self, path: str, method: str) -> Any:
         """Call `method` (no arguments) of the reactor at `path`, where it lives, between tags.
@@ -217,10 +241,12 @@ class Program:
     def stop(self) -> None:
         """Run the last tag, a microstep after the one before (none if nothing has started up), and end the workers."""
         executor = self._running()
-        if executor.conductor.worker.turn:
-            executor.stop()
-        self._keep_notes()
-        self.close()
+        try:
+            if executor.conductor.worker.turn:
+                executor.stop()
+            self._keep_notes()
+        finally:
+            self.close()
 
     def run(self, timeout_ns: int | None = None) -> None:
         """Start, run to the end, that is at most to time `timeout_ns`, that one included, and end the workers.
@@ -315,4 +341,6 @@ class Program:
             raise ReactorError("The program has not been started. Call start(), or use it in a with statement.")
         if self._closed:
             raise ReactorError("The program has ended. A program runs once; make another.")
+        if self._failed:
+            raise ReactorError("The program has failed, so it cannot go on. Make another.")
         return self._executor

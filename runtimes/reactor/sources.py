@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections import defaultdict
 from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 from runtimes.reactor.declaration import LogicalAction, Mode, PhysicalAction, Tag, Timer, Watchdog
+from runtimes.reactor.errors import ReactorError
 from runtimes.reactor.events import LiveAction, LivePhysicalAction, LiveTimer, LiveWatchdog
 from runtimes.reactor.live import Cell
 from runtimes.reactor.modes import LiveModes, ModeTable
@@ -138,7 +140,13 @@ class Sources:
             name, physical = str(element), home.notes.physical
 
             def note(tag: Tag, value: Any) -> None:
-                physical.append(PhysicalEvent(name, *tag) if hidden else PhysicalEvent.of(name, tag, value))
+                try:
+                    physical.append(PhysicalEvent(name, *tag) if hidden else PhysicalEvent.of(name, tag, value))
+                except (pickle.PicklingError, TypeError, AttributeError) as error:
+                    raise ReactorError(
+                        f"Physical action '{name}' was scheduled with a value that cannot be recorded ({error}). "
+                        "Give one that can be pickled."
+                    ) from error
 
             action.on_fire = note
         return action

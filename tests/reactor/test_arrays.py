@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.reactor import Program, Reactor, ms
+from runtimes.reactor import Input, Output, Program, Reactor, Timer, ms, reaction
 from tests.reactor.reactors import ArrayRecorder, Arrays, FanOutFanIn
 
 
@@ -61,3 +61,58 @@ def test_a_program_stops_at_a_boundary_and_continues(way: dict[str, Any]) -> Non
         heard = program.ask("recorder", "read")
     assert (np.diff(ends_ns) >= 0).all()
     assert [[value[0] for value in row] for row in heard] == [[0, 0], [0, 2]]
+
+
+class Reused(Reactor):
+    """Sends an array of its own that no port declares, and goes on writing into it; then a view of one."""
+
+    tick = Timer(1 * ms)
+    plain = Output[Any]()
+    view = Output[Any]()
+
+    def __init__(self) -> None:
+        self.own = np.zeros(3)
+        self.base = np.zeros(6)
+        self.refused = 0
+
+    @reaction(tick, effects=[plain, view])
+    def send(self) -> None:
+        try:
+            self.own[0] += 1
+        except ValueError:
+            self.refused += 1
+        self.base += 1
+        self.plain.set(self.own)
+        self.view.set(self.base[:3])
+
+
+class Hoarder(Reactor):
+    """Keeps what it receives."""
+
+    plain = Input[Any]()
+    view = Input[Any]()
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+
+    @reaction(plain, view)
+    def keep(self) -> None:
+        assert not self.plain.value.flags.writeable
+        self.kept.append(self.view.value)
+
+    def firsts(self) -> list[float]:
+        return [float(array[0]) for array in self.kept]
+
+
+class Reuse(Reactor):
+    def __init__(self) -> None:
+        self.reused, self.hoarder = Reused(), Hoarder()
+        self.connect(self.reused.plain, self.hoarder.plain)
+        self.connect(self.reused.view, self.hoarder.view)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_array_that_was_set_is_frozen_and_a_view_is_copied(way: dict[str, Any], fast: bool) -> None:
+    with Program(Reuse, fast=fast, placement={"hoarder": 1} if "workers" in way else None, **way) as program:
+        program.advance(4)
+        assert program.ask("hoarder", "firsts") == [1, 2, 3, 4]

@@ -292,6 +292,7 @@ def test_a_program_stays_while_other_processes_keep_the_processors_busy(
 
 def test_as_many_workers_are_used_as_processors_are_free(moves: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_module, "_busy_elsewhere", lambda: 5)
+    monkeypatch.setattr(auto_module.os, "cpu_count", lambda: 8)
     with Program(FanOutFanIn, fast=True) as program:
         program.advance(10)
         assert program.workers == 3

@@ -115,8 +115,10 @@ def test_a_reactor_lives_where_it_is_placed() -> None:
 
 
 def test_a_placement_that_is_not_possible_is_an_error() -> None:
-    with pytest.raises(AssemblyError, match=r"'member\[0\]' on worker 1 is not possible"):
-        Program(SleepyBank(), executor="processes", workers=2, placement={"member[0]": 1}, fast=True).start()
+    with pytest.raises(AssemblyError, match=r"unknown reactor 'member\[0\]'. Did you mean 'members\[0\]'"):
+        Program(SleepyBank(), executor="inline", placement={"member[0]": 1}, fast=True)
+    with pytest.raises(AssemblyError, match=r"'members\[0\]' on worker 2 is not possible"):
+        Program(SleepyBank(), executor="processes", workers=2, placement={"members[0]": 2}, fast=True).start()
 
 
 def test_an_exception_in_a_worker_names_reactor_reaction_and_tag_and_carries_the_traceback(way: dict[str, Any]) -> None:
