@@ -483,15 +483,15 @@ class TestPrograms:
 
     @pytest.mark.parametrize("workers", [0, 63])
     def test_too_few_or_too_many_workers(self, workers: int) -> None:
-        with pytest.raises(AssemblyError, match=f"workers={workers}. Give 1 to 62"):
+        with pytest.raises(AssemblyError, match=rf"workers={workers}\. Give 1 to 62"):
             Program(Counter(), workers=workers)
 
     def test_what_is_no_reactor(self) -> None:
-        with pytest.raises(AssemblyError, match="made from 3. Give a reactor"):
+        with pytest.raises(AssemblyError, match=r"made from 3\. Give a reactor"):
             Program(lambda: 3)  # type: ignore[arg-type, return-value]
 
     def test_an_unknown_start_method(self) -> None:
-        with pytest.raises(AssemblyError, match="'frok'. Did you mean 'fork'"):
+        with pytest.raises(AssemblyError, match=r"'frok'\. Did you mean 'fork'"):
             Program(Counter(), start_method="frok")  # type: ignore[arg-type]
 
     def test_a_placement_that_would_tear_a_modal_reactor_apart(self) -> None:
