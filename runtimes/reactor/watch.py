@@ -8,7 +8,6 @@ interrupted if it is itself what is stuck. Without a watch time none of this exi
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -140,10 +139,7 @@ class Watch:
     def _signals_taken(self) -> Iterator[None]:
         """Have SIGINT come here, if this is the thread that signals go to."""
         if self._caller is not threading.main_thread():
-            try:
-                yield
-            finally:
-                _raise_in(self._caller, None)
+            yield
             return
         self._before: Any = signal.signal(signal.SIGINT, self._on_signal)
         try:
@@ -191,9 +187,6 @@ class Watch:
             return
         if self._caller is threading.main_thread():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        else:
-            # Only between two steps of the interpreter; a call that never returns is not reached in this way.
-            _raise_in(self._caller, _Interrupted)
         if self._over.wait(_LAST_RESORT_S):
             return
         sys.stderr.write(f"{self.stuck} It could not be interrupted, so the process ends.\n")
@@ -211,12 +204,6 @@ class Watch:
 
 class _Interrupted(BaseException):
     """The calling thread is to stop what it does; nothing that a reaction catches by accident."""
-
-
-def _raise_in(thread: threading.Thread, kind: type[BaseException] | None) -> None:
-    """Raise an exception of this kind in another thread at its next step; None takes it back."""
-    what = None if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), what)
 
 
 def _places(assembly: Assembly) -> list[tuple[str, str]]:
