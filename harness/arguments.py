@@ -1,22 +1,39 @@
-"""Turns what a user wrote for parameters and options into the struct that a workload or runtime declares.
+"""Turns what a user wrote into a workload with its parameters, a runtime with its options, a file to write.
 
-Values come from the command line as text, or from a suite as TOML values. Each is converted alone, so
-that a message can name the parameter, the value and the rule.
+Parameters and options become the struct that the workload or runtime declares. Values come from the
+command line as text, or from a suite as TOML values. Each is converted alone, so that a message can name
+the parameter, the value and the rule.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness import registry
 from harness.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-__all__ = ["Field", "bind", "fields_of", "parse_assignments", "parse_runtime", "spell"]
+    from runtimes.protocol import Runtime
+    from workloads.dataflow import Workload
+
+__all__ = [
+    "Field",
+    "bind",
+    "check_writable",
+    "chosen_runtime",
+    "chosen_workload",
+    "fields_of",
+    "parse_assignments",
+    "parse_runtime",
+    "spell",
+]
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +49,38 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 def fields_of(struct: type[msgspec.Struct]) -> list[Field]:
     """The fields of `struct` in order."""
     return [_field(declared) for declared in msgspec.structs.fields(struct)]
+
+
+def chosen_workload(name: str, given: Mapping[str, Any], *, is_text: bool) -> tuple[Workload, msgspec.Struct]:
+    """The workload called `name`, and its parameters; `given` and `is_text` as for `bind`.
+
+    Raises:
+        UsageError: for an unknown workload or parameter, or a value that breaks its rule.
+    """
+    workload = registry.workloads().get(name)
+    owner = f"workload '{workload.name}'"
+    return workload, bind(workload.parameters, given, noun="parameter", owner=owner, is_text=is_text)
+
+
+def chosen_runtime(text: str) -> tuple[Runtime, msgspec.Struct]:
+    """The runtime that `text` (`NAME` or `NAME:key=value,key=value`) names, and its options.
+
+    Raises:
+        UsageError: for an unknown runtime or option, or a value that breaks its rule.
+    """
+    name, given = parse_runtime(text)
+    runtime = registry.runtimes().get(name)
+    return runtime, bind(runtime.options, given, noun="option", owner=f"runtime '{name}'", is_text=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise if no file can be written at `path`.
+
+    Raises:
+        UsageError: for a folder, or a path in one that is not there or cannot be written.
+    """
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path} cannot be written. Name a file in a folder that is there and can be written.")
 
 
 def bind(

@@ -42,6 +42,8 @@ app = App(
 
 _Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output, nothing else.")]
 _Suite = Annotated[str | None, Parameter(help="A shipped suite by name, or the path of a TOML file.")]
+_Workload = Annotated[str, Parameter(help="A workload by name.")]
+_Set = Annotated[list[str] | None, Parameter(name="--set", negative="")]
 
 
 @Parameter(name="*")
@@ -51,7 +53,7 @@ class Selection:
 
     workload: str | None = None
     """A workload, instead of a suite."""
-    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None
+    set_: _Set = None
     """KEY=VALUE: a parameter of --workload; may be given several times."""
     runtime: Annotated[list[str] | None, Parameter(negative="")] = None
     """NAME or NAME:key=value,key=value: a runtime with its options; may be given several times."""
@@ -191,10 +193,10 @@ def plan(suite: _Suite = None, /, *, selection: Selection = _NOTHING, json: _Jso
 
 @app.command
 def trace(  # noqa: PLR0913 - one argument for each flag
-    workload: Annotated[str, Parameter(help="A workload by name.")],
+    workload: _Workload,
     /,
     *,
-    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    set_: _Set = None,
     runtime: str | None = None,
     rounds: int = 100,
     seed: int = 0,
@@ -262,10 +264,10 @@ def verify(
 
 @app.command
 def graph(
-    workload: Annotated[str, Parameter(help="A workload by name.")],
+    workload: _Workload,
     /,
     *,
-    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    set_: _Set = None,
     format_: Annotated[Literal["mermaid", "dot", "svg"] | None, Parameter(name="--format")] = None,
     output: Path | None = None,
 ) -> ExitStatus:

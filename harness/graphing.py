@@ -7,7 +7,6 @@ is built in this process, since nothing is measured; its tasks are not.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import msgspec
 import numpy as np
 
 from harness import registry
-from harness.arguments import bind, parse_assignments
+from harness.arguments import check_writable, chosen_workload, parse_assignments
 from harness.errors import HarnessError, UsageError
 from workloads.dataflow import EdgeShape
 
@@ -48,8 +47,8 @@ def draw_workload(workload_name: str, assignments: Sequence[str], form: Format |
         HarnessError: if the graph cannot be built, or Graphviz fails.
     """
     form = form or _form_of(output)
-    if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
-        raise UsageError(f"{output} cannot be written. Name a file in a folder that is there and can be written.")
+    if output is not None:
+        check_writable(output)
     graph = _graph(workload_name, assignments)
     text = graph_as_mermaid(graph) if form == "mermaid" else graph_as_dot(graph)
     if form == "svg":
@@ -72,10 +71,9 @@ def _form_of(output: Path | None) -> Format:
 
 def _graph(workload_name: str, assignments: Sequence[str]) -> Graph:
     """The graph of a workload with these parameters."""
-    workload = registry.workloads().get(workload_name)
-    owner = f"workload '{workload.name}'"
     given = parse_assignments(assignments, flag="--set")
-    parameters = bind(workload.parameters, given, noun="parameter", owner=owner, is_text=True)
+    workload, parameters = chosen_workload(workload_name, given, is_text=True)
+    owner = f"workload '{workload.name}'"
     missing = registry.missing_module(workload.requires)
     if missing is not None:
         raise UsageError(f"The {owner} needs the module '{missing}', which is not installed. Install it.")

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from harness import registry
-from harness.arguments import bind, parse_runtime, spell
+from harness.arguments import bind, chosen_runtime, chosen_workload, spell
 from harness.errors import UsageError, did_you_mean
 from harness.plan import Cell, Plan, RuntimeChoice, Settings
 from harness.wording import compact_json
@@ -216,19 +215,14 @@ def _cell(  # noqa: PLR0913, PLR0917 - all that decides over a cell, once
 
 def _parameters(table: CellTable, *, is_text: bool) -> dict[str, Any]:
     """All parameters of a cell, defaults included, as plain values."""
-    workload = registry.workloads().get(table.workload)
-    bound = bind(
-        workload.parameters, table.parameters, noun="parameter", owner=f"workload '{workload.name}'", is_text=is_text
-    )
+    _, bound = chosen_workload(table.workload, table.parameters, is_text=is_text)
     plain: dict[str, Any] = msgspec.to_builtins(bound)
     return plain
 
 
 def _runtime(text: str) -> RuntimeChoice:
-    name, options = parse_runtime(text)
-    runtime = registry.runtimes().get(name)
-    bound = bind(runtime.options, options, noun="option", owner=f"runtime '{name}'", is_text=True)
-    return RuntimeChoice(name=name, options=msgspec.to_builtins(bound), is_bound=runtime.is_bound)
+    runtime, options = chosen_runtime(text)
+    return RuntimeChoice(name=runtime.name, options=msgspec.to_builtins(options), is_bound=runtime.is_bound)
 
 
 def _check_distinct(spelt: Sequence[str], owner: str, noun: str) -> None:

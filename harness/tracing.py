@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness import registry
-from harness.arguments import bind, parse_assignments, parse_runtime
+from harness.arguments import check_writable, chosen_runtime, chosen_workload, parse_assignments
 from harness.errors import HarnessError, UsageError
 from harness.invocation import trace
 from harness.job import Pairing, TraceJob
@@ -49,13 +49,10 @@ def trace_workload(  # noqa: PLR0913 - one argument for each flag
     """
     _check_numbers(rounds, seed, timeout_s)
     for path in filter(None, [timeline, recording]):
-        if not os.access(path.parent, os.W_OK) or path.is_dir():
-            raise UsageError(f"{path} cannot be written. Name a file in a folder that is there and can be written.")
-    runtime, options = _runtime(runtime_text)
-    workload = registry.workloads().get(workload_name)
-    owner = f"workload '{workload.name}'"
-    given = parse_assignments(assignments, flag="--set")
-    parameters = bind(workload.parameters, given, noun="parameter", owner=owner, is_text=True)
+        check_writable(path)
+    runtime, options = chosen_runtime(_first_traced().name if runtime_text is None else runtime_text)
+    _tracing(runtime)
+    workload, parameters = chosen_workload(workload_name, parse_assignments(assignments, flag="--set"), is_text=True)
     job = TraceJob(
         parent_pid=os.getpid(),
         pairing=Pairing(
@@ -108,14 +105,6 @@ def _check_numbers(rounds: int, seed: int, timeout_s: float) -> None:
         raise UsageError(f"--timeout-s cannot be {timeout_s:g}: no run is over before it begins. Give more than 0.")
 
 
-def _runtime(text: str | None) -> tuple[Runtime, msgspec.Struct]:
-    """The runtime that `text` names, or the first that can be traced, and its options."""
-    name, given = (_first_traced().name, {}) if text is None else parse_runtime(text)
-    runtime = registry.runtimes().get(name)
-    _tracing(runtime)
-    return runtime, bind(runtime.options, given, noun="option", owner=f"runtime '{name}'", is_text=True)
-
-
 def _first_traced() -> Runtime:
     """The first runtime by name that can be traced."""
     for plugin in registry.runtimes():
@@ -125,6 +114,7 @@ def _first_traced() -> Runtime:
 
 
 def _tracing(runtime: Runtime) -> Tracing:
+    """How `runtime` is traced; raises if it cannot be."""
     if runtime.tracing is None:
         plugins = registry.runtimes()
         able = [plugin.name for plugin in plugins if plugin.loaded is not None and plugin.loaded.tracing is not None]
