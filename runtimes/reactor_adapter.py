@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import cycle, islice
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -103,9 +104,12 @@ class TaskReactor(Reactor):
         """Build the task."""
         self.task = self.node.build(self.index, self.graph.seed)
         self.attach()
-        self.at = [self.priming_tags % self.phases]
-        """The phase of the last tag that fired the task; each round turns it."""
         self.primed = 0
+
+    @property
+    def phase(self) -> int:
+        """Which slots are those of the tag at hand."""
+        return self.tag.time_ns // ROUND_NS % self.phases
 
     def attach(self) -> None:
         """Make the mappings that the task is fired with, one for each phase of the slots."""
@@ -161,10 +165,9 @@ class TaskReactor(Reactor):
         """What fires the task, with all that it needs at hand."""
         assert self.task is not None
         self.attach()
-        fire, inputs, outputs, phases = self.task.fire, self.inputs, self.outputs, self.phases
-        arriving, send, at = self.arriving, self.send, self.at
-        if phases == 1:
-            only_inputs, only_outputs = inputs[0], outputs[0]
+        fire, arriving, send = self.task.fire, self.arriving, self.send
+        if self.phases == 1:
+            only_inputs, only_outputs = self.inputs[0], self.outputs[0]
 
             def fire_in_one_slot() -> None:
                 fire(only_inputs, only_outputs)
@@ -178,14 +181,17 @@ class TaskReactor(Reactor):
 
             return take_and_fire if arriving else fire_in_one_slot
 
+        # From the tag at hand on the task fires once a tag.
+        slots = cycle(zip(self.inputs, self.outputs, strict=True))
+        following = islice(slots, self.phase, None).__next__
+
         def fire_in_turn() -> None:
-            at[0] = phase = (at[0] + 1) % phases
-            now = inputs[phase]
+            inputs, outputs = following()
             for name, arrived in arriving:
-                now[name] = arrived()
-            fire(now, outputs[phase])
-            if outputs[phase].assigned:
-                send(outputs[phase])
+                inputs[name] = arrived()
+            fire(inputs, outputs)
+            if outputs.assigned:
+                send(outputs)
 
         return fire_in_turn
 
@@ -226,7 +232,7 @@ class TaskReactor(Reactor):
 
     def received(self) -> Mapping[str, Any]:
         """What the task received in the last round."""
-        return self.inputs[self.at[0]]
+        return self.inputs[self.phase]
 
 
 class GraphReactor(Reactor):

@@ -6,32 +6,9 @@ messages are needed. This package imports nothing of the project around it.
 """
 
 from runtimes.reactor.board import native_available
-from runtimes.reactor.declaration import (
-    Bank,
-    Input,
-    LogicalAction,
-    Mode,
-    Output,
-    PhysicalAction,
-    Port,
-    PortBank,
-    Reactor,
-    State,
-    Tag,
-    Timer,
-    Watchdog,
-    bank,
-    interleaved,
-    ms,
-    ns,
-    reaction,
-    reset,
-    s,
-    shutdown,
-    startup,
-    stop,
-    us,
-)
+from runtimes.reactor.connections import Bank, PortBank, bank, interleaved
+from runtimes.reactor.declaration import Reactor
+from runtimes.reactor.elements import Input, LogicalAction, Mode, Output, PhysicalAction, Port, State, Timer, Watchdog
 from runtimes.reactor.errors import (
     AssemblyError,
     CausalityError,
@@ -44,6 +21,8 @@ from runtimes.reactor.errors import (
     WorkerDied,
 )
 from runtimes.reactor.program import Program
+from runtimes.reactor.reactions import reaction, reset, shutdown, startup, stop
+from runtimes.reactor.tags import Tag, ms, ns, s, us
 from runtimes.reactor.timeline import Timeline
 from runtimes.reactor.trace import Trace, first_difference
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from runtimes.reactor.declaration import Timer
 from runtimes.reactor.errors import OutOfSharedMemory
 from runtimes.reactor.inline import InlineExecutor
 from runtimes.reactor.interrupts import deferred_interrupts
@@ -146,7 +145,7 @@ class AutoExecutor:
     def _has_seen_enough(self) -> bool:
         """Whether what was measured will do."""
         spans = self.conductor.worker.notes.spans
-        tags = self._tags - _unusual(self._assembly)
+        tags = self._tags - self._assembly.usual_from
         if tags < _FEWEST_TAGS or not spans:
             return False
         return tags >= _MOST_TAGS or sum(end - begin for _, _, begin, end in spans) >= _LONG_ENOUGH_NS
@@ -208,7 +207,7 @@ class AutoExecutor:
     def _costs(self) -> list[float]:
         """What each reaction costs in a tag, in nanoseconds."""
         notes = self.conductor.worker.notes
-        first = _unusual(self._assembly)
+        first = self._assembly.usual_from
         durations: dict[int, list[int]] = defaultdict(list)
         for what, number, begin, end in notes.spans:
             if what >= 0 and number >= first:
@@ -249,14 +248,6 @@ def _writers(assembly: Assembly, lane: int) -> list[int]:
         for rank, row in enumerate(assembly.reactions)
         if port in row.writes and all(other.shape is None for other in row.writes)
     ]
-
-
-def _unusual(assembly: Assembly) -> int:
-    """How many tags come before the usual ones."""
-    if not assembly.period_ns:
-        return 1
-    timers = [trigger for row in assembly.reactions for trigger in row.declared.triggers if isinstance(trigger, Timer)]
-    return 1 + max((timer.offset_ns for timer in timers), default=0) // assembly.period_ns
 
 
 def _threads_are_parallel() -> bool:

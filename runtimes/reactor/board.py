@@ -11,6 +11,7 @@ import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from runtimes.reactor.errors import ReactorError
 from runtimes.reactor.memory import Segment, out_of_memory_named
 
 _native: Any = None
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from multiprocessing.synchronize import Semaphore
 
-__all__ = ["ABORTED", "REACHED", "TIMED_OUT", "Board", "BoardHandle", "native_available"]
+__all__ = ["ABORTED", "REACHED", "TIMED_OUT", "Aborted", "Board", "BoardHandle", "native_available"]
 
 REACHED: Final = 0
 TIMED_OUT: Final = 1
 ABORTED: Final = 2
+
+
+class Aborted(ReactorError):  # noqa: N818 - what happened
+    """Another worker gave the program up; it has the reason."""
 
 
 def native_available() -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtimes.reactor.declaration import shutdown
 from runtimes.reactor.live import Forbidden, guarded
+from runtimes.reactor.reactions import shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +27,14 @@ __all__ = ["Bodies"]
 class Bodies:
     """By rank, what runs the reactions of one worker."""
 
-    def __init__(self, home: Home, ports: Ports, modes: ModeTable | None, turn: Callable[[], int]) -> None:
-        """Make them; `turn` tells how many tags are over."""
+    def __init__(self, home: Home, ports: Ports, modes: ModeTable | None) -> None:
+        """Make them."""
         self.by_rank: list[Step] = [_nothing] * len(home.assembly.reactions)
         self.shutting_down = False
         """Whether this is the last tag, in which reactions of inactive modes may run."""
         self._home = home
         self._ports = ports
         self._modes = modes
-        self._turn = turn
         for rank in home.ranks:
             declared = home.assembly.reactions[rank].declared
             if declared.prepare is None or home.clocked:
@@ -58,7 +57,7 @@ class Bodies:
         body = self._body(rank, self._home.assembly.reactions[rank].declared.body)
 
         def run() -> None:
-            if self._turn() == 0:
+            if self._home.clock.number == 0:
                 body()
             else:
                 self.by_rank[rank] = self.prepared(rank)

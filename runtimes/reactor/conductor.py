@@ -10,21 +10,22 @@ from __future__ import annotations
 import threading
 from contextlib import nullcontext
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from runtimes.reactor.declaration import Tag
-from runtimes.reactor.events import NEVER_NS, Gate
-from runtimes.reactor.partition import DECIDED_WORDS, MOST_WORKERS, ORDER_WORDS
+from runtimes.reactor.events import NEVER_NS, Bell, Gate
+from runtimes.reactor.partition import DECIDED_WORDS, EVERYONE, INBOX_WORDS, ORDER_WORDS, PROPOSAL_WORDS
+from runtimes.reactor.tags import Tag
 from runtimes.reactor.timeline import DECIDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence
 
     from runtimes.reactor.board import Board
+    from runtimes.reactor.events import Semaphore
     from runtimes.reactor.partition import Partition
     from runtimes.reactor.worker import Worker
 
-__all__ = ["Bell", "Common", "Conductor", "obey"]
+__all__ = ["Common", "Conductor", "obey"]
 
 RUN: Final = 1
 """Run a clocked program up to a limit of tags."""
@@ -35,45 +36,10 @@ LAST: Final = 3
 TAG: Final = 4
 """Run one tag."""
 LOOK: Final = 5
-"""Answer what was asked through the pipe."""
+"""Answer what was asked through the pipe, after the last tag: number, time and microstep."""
 
 _LOOK_S: Final = 0.05
 """How long to wait for an event from outside before looking whether the others live."""
-
-_EVERYONE: Final = (1 << MOST_WORKERS) - 1
-
-
-class Semaphore(Protocol):
-    """Of threads or of processes."""
-
-    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:  # noqa: FBT001, FBT002 - theirs
-        """Take a permit."""
-        ...
-
-    def release(self) -> None:
-        """Give one."""
-        ...
-
-
-class Bell:
-    """Wakes who decides, when something came from outside."""
-
-    def __init__(self, semaphore: Semaphore) -> None:
-        """Count rings in `semaphore`."""
-        self._semaphore = semaphore
-
-    def ring(self) -> None:
-        """Something came."""
-        self._semaphore.release()
-
-    def clear(self) -> None:
-        """Forget the rings so far: they will be looked into now."""
-        while self._semaphore.acquire(False):  # noqa: FBT003 - the two kinds name it differently
-            pass
-
-    def wait(self, timeout_s: float) -> None:
-        """Until it rings, or the time is over."""
-        self._semaphore.acquire(True, timeout_s)  # noqa: FBT003 - as above
 
 
 class Common:
@@ -83,8 +49,8 @@ class Common:
         """Lay them out in shared memory by `words(offset, count)`, or privately."""
         make = words if words is not None else lambda _offset, count: [0] * count
         self.orders = [make(offset, ORDER_WORDS) for offset in partition.order_offsets]
-        self.proposals = [make(offset, 3) for offset in partition.proposal_offsets]
-        self.inboxes = [make(offset + 24, 2) for offset in partition.proposal_offsets]
+        self.proposals = [make(offset, PROPOSAL_WORDS) for offset in partition.proposal_offsets]
+        self.inboxes = [make(offset, INBOX_WORDS) for offset in partition.inbox_offsets]
         self.decided = make(partition.decided_offset, DECIDED_WORDS)
         if words is None:
             self.clear()
@@ -95,9 +61,9 @@ class Common:
             inbox[0], inbox[1] = NEVER_NS, 0
         self.decided[0], self.decided[1] = 0, -1
 
-    def gate(self, lock: Any, bell: Bell) -> Gate:
+    def gate(self, lock: Any, semaphore: Semaphore) -> Gate:
         """The way in for events from outside."""
-        return Gate(lock, self.decided, self.inboxes, bell.ring)
+        return Gate(lock, self.decided, self.inboxes, Bell(semaphore))
 
 
 class Conductor:
@@ -110,7 +76,6 @@ class Conductor:
         *,
         board: Board | None,
         gate: Gate | None,
-        bell: Bell | None,
         fast: bool,
         kept_alive: bool,
         look_around: Callable[[], None],
@@ -123,7 +88,7 @@ class Conductor:
         self._board = board
         self._gate = gate
         self._lock: Any = nullcontext() if gate is None else gate.lock
-        self._bell = bell or Bell(threading.Semaphore(0))
+        self._bell = Bell(threading.Semaphore(0)) if gate is None else gate.bell
         self._fast = fast
         self._kept_alive = kept_alive
         self._look_around = look_around
@@ -148,17 +113,17 @@ class Conductor:
         """Run up to `tags` tags; when each was over for all, on `perf_counter_ns`. Fewer if the program ends."""
         ends_ns: list[int] = []
         worker = self.worker
-        if worker.turn == 0 and not worker.clock.start_ns:
+        if worker.clock.turn == 0 and not worker.clock.start_ns:
             self._begin()
         if self._period_ns:
-            self._advance_clocked(worker.turn + tags, ends_ns)
+            self._advance_clocked(worker.clock.turn + tags, ends_ns)
         else:
             while len(ends_ns) < tags and not self.ended:
-                if self._alone and worker.turn and not worker.wants_stop:
+                if self._alone and worker.clock.turn and not worker.wants_stop:
                     worker.run_alone(tags - len(ends_ns), self.stop_at, ends_ns)
                     self._now = (worker.clock.time_ns, worker.clock.microstep)
                     if worker.wants_stop:
-                        self.stop_at = min(self.stop_at, (self._now[0], self._now[1] + 1))
+                        self.stop_at = self._soonest_end
                     if len(ends_ns) == tags:
                         break
                 self._run_next()
@@ -170,16 +135,29 @@ class Conductor:
         if self.ended:
             return
         if not self._period_ns:
-            self.stop_at = min(self.stop_at, (self._now[0], self._now[1] + 1))
+            self.stop_at = self._soonest_end
             self._run_next()
             return
-        self._order(_EVERYONE, LAST, self._now[0], self._now[1] + 1)
-        self.worker.run_clocked_last(self._now[0], self._now[1] + 1)
+        self._order(EVERYONE, LAST, self._now[0], self._now[1] + 1)
+        self.worker.clocked.run_last(self._now[0], self._now[1] + 1)
         self.ended = True
+
+    @property
+    def now(self) -> tuple[int, int, int]:
+        """Number, time and microstep of the last tag, whoever took part in it."""
+        clock = self.worker.clock
+        if self._period_ns or not clock.turn:
+            return clock.number, clock.time_ns, clock.microstep
+        return clock.turn - 1, *self._now
 
     def ask(self, worker: int) -> None:
         """Let a worker look for a question."""
-        self._order(1 << worker, LOOK)
+        self._order(1 << worker, LOOK, *self.now)
+
+    @property
+    def _soonest_end(self) -> tuple[int, int]:
+        """The last tag, if no other is to come before it."""
+        return min(self.stop_at, (self._now[0], self._now[1] + 1))
 
     def _begin(self) -> None:
         start_ns = perf_counter_ns()
@@ -194,20 +172,20 @@ class Conductor:
         whole = min(limit, before_stop)
         last = limit > before_stop
         aligned = last and stop_ns == whole * period_ns
-        if whole > self.worker.turn or aligned:
-            self._order(_EVERYONE, RUN_LAST if aligned else RUN, whole)
-            self.worker.run_clocked(whole, ends_ns, last_aligned=aligned)
+        if whole > self.worker.clock.turn or aligned:
+            self._order(EVERYONE, RUN_LAST if aligned else RUN, whole)
+            self.worker.clocked.run(whole, ends_ns, last_aligned=aligned)
             self._now = (self.worker.clock.time_ns, 0)
         if last and not aligned:
-            self._order(_EVERYONE, LAST, stop_ns, step)
-            self.worker.run_clocked_last(stop_ns, step)
+            self._order(EVERYONE, LAST, stop_ns, step)
+            self.worker.clocked.run_last(stop_ns, step)
             ends_ns.append(perf_counter_ns())
         self.ended = self.ended or last
 
     def _run_next(self) -> None:
         """Decide on the next tag, and run it with all who take part."""
         worker = self.worker
-        number = worker.turn
+        number = worker.clock.turn
         begin = perf_counter_ns() if self._timeline else 0
         time_ns, microstep, taking_part, last = self._decide()
         if self._timeline:
@@ -218,15 +196,15 @@ class Conductor:
         if taking_part & 1:
             worker.run_tag(number, time_ns, microstep, taking_part, last=last)
             if self._peers:
-                worker.finish_tag()
+                worker.peers.finish_tag()
         else:
-            worker.turn = number + 1
+            worker.clock.turn = number + 1
         if self._peers:
-            worker.wait_for_all(taking_part)
+            worker.peers.wait_for_all(taking_part)
         self._now = (time_ns, microstep)
         self.ended = last
         if self._stop_requested(taking_part):
-            self.stop_at = min(self.stop_at, (time_ns, microstep + 1))
+            self.stop_at = self._soonest_end
 
     def _stop_requested(self, taking_part: int) -> bool:
         """Whether anyone who took part has requested a stop."""
@@ -248,7 +226,7 @@ class Conductor:
                 waits = not self._fast or (empty and self._kept_alive)
                 last = tag >= self.stop_at
                 if empty and not self._kept_alive:
-                    tag, last = min(self.stop_at, (self._now[0], self._now[1] + 1)), True
+                    tag, last = self._soonest_end, True
                 elif last:
                     tag = self.stop_at
                     # In fast mode only the time that events from outside may still come in is waited for.
@@ -256,7 +234,7 @@ class Conductor:
                 left_ns = tag[0] - self.worker.clock.physical_ns() if waits else 0
                 if left_ns <= 0:
                     self._common.decided[0], self._common.decided[1] = tag
-                    return tag[0], tag[1], _EVERYONE if last else taking_part, last
+                    return tag[0], tag[1], EVERYONE if last else taking_part, last
             self._look_around()
             # In slices, so that a dead worker is noticed; a program without events from outside never rings.
             self._bell.wait(min(left_ns / 1e9, _LOOK_S))
@@ -268,8 +246,8 @@ class Conductor:
         reach = self._partition.reach
         if self._gate is None and not self._peers:
             return tag, 1
-        if worker.turn == 0:
-            return tag, _EVERYONE
+        if worker.clock.turn == 0:
+            return tag, EVERYONE
         inboxes, proposals = self._common.inboxes, self._common.proposals
         taking_part = reach[0]
         for number in range(self._partition.workers):
@@ -295,8 +273,12 @@ class Conductor:
                 self._board.publish(self._partition.workers + peer)
 
 
-def obey(worker: Worker, common: Common, answer: Callable[[], None], *, begun: bool = False) -> None:
+def obey(
+    worker: Worker, common: Common, answer: Callable[[tuple[int, int, int]], None], *, begun: bool = False
+) -> None:
     """Do what worker 0 orders, until the program is given up; one that has `begun` goes on.
+
+    `answer` is told number, time and microstep of the last tag.
 
     Raises:
         Aborted: at the end, or if another worker failed.
@@ -307,12 +289,12 @@ def obey(worker: Worker, common: Common, answer: Callable[[], None], *, begun: b
     while True:
         orders += 1
         begin = perf_counter_ns() if worker.timeline else 0
-        worker.wait(line, orders)
+        worker.peers.wait(line, orders)
         kind = order[0]
         if worker.timeline and kind == TAG:
             worker.notes.spans.append((DECIDING, order[1], begin, perf_counter_ns()))
         if kind == LOOK:
-            answer()
+            answer((order[1], order[2], order[3]))
             continue
         if not begun:
             begun = True
@@ -321,8 +303,8 @@ def obey(worker: Worker, common: Common, answer: Callable[[], None], *, begun: b
             worker.run_tag(order[1], order[2], order[3], order[4], last=bool(order[5]))
             proposal[0], proposal[1] = worker.next_tag()
             proposal[2] = worker.wants_stop
-            worker.finish_tag()
+            worker.peers.finish_tag()
         elif kind == LAST:
-            worker.run_clocked_last(order[1], order[2])
+            worker.clocked.run_last(order[1], order[2])
         else:
-            worker.run_clocked(order[1], last_aligned=kind == RUN_LAST)
+            worker.clocked.run(order[1], last_aligned=kind == RUN_LAST)

@@ -11,36 +11,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from runtimes.reactor.declaration import (
-    Bank,
-    Connection,
-    Element,
-    Handler,
-    Input,
-    LogicalAction,
-    Mode,
-    Output,
-    PhysicalAction,
-    Port,
-    Reaction,
-    Reactor,
-    Timer,
-    Watchdog,
-    ms,
-    s,
-    stop,
-    us,
-)
+from runtimes.reactor.declaration import Reactor
 from runtimes.reactor.drawing import Box, Drawing, Line, Node, dot_of, mermaid_of, render
+from runtimes.reactor.elements import Element, Input, LogicalAction, Mode, Output, PhysicalAction, Port, Timer, Watchdog
 from runtimes.reactor.errors import ReactorError
+from runtimes.reactor.reactions import Handler, Reaction, stop
+from runtimes.reactor.tags import ms, s, us
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from runtimes.reactor.assembly import Assembly, ReactionRow
+    from runtimes.reactor.connections import Bank, Connection
     from runtimes.reactor.drawing import NodeShape, Stroke
 
-__all__ = ["Diagram", "to_dot", "to_mermaid", "to_svg"]
+__all__ = ["Diagram"]
 
 _MAIN: Final = "main"
 _INDEX: Final = re.compile(r"\[\d+\]")
@@ -92,25 +77,6 @@ class Diagram:
         else:
             raise ReactorError(f"'{path}' does not end as a drawing does. Name it .dot, .gv, .mmd, .md, .svg or .png.")
         path.write_bytes(content)
-
-
-def to_dot(assembly: Assembly, *, by_level: bool = False) -> str:
-    """The program in the DOT language."""
-    return Diagram(assembly, by_level=by_level).dot
-
-
-def to_mermaid(assembly: Assembly, *, by_level: bool = False) -> str:
-    """The program as a Mermaid flowchart."""
-    return Diagram(assembly, by_level=by_level).mermaid
-
-
-def to_svg(assembly: Assembly, *, by_level: bool = False) -> str:
-    """The program as SVG.
-
-    Raises:
-        ReactorError: if Graphviz is not installed.
-    """
-    return Diagram(assembly, by_level=by_level).svg()
 
 
 # ----------------------------------------------------------------------------------- nested reactors
@@ -276,10 +242,8 @@ class _Sketch:
         """Draw an arrow for all channels that are joined in the same way between the same two ports as drawn."""
         joined: dict[_Way, list[tuple[_End, _End]]] = {}
         for connection in self.declared.connections:
-            left, right = connection.sources, connection.targets
-            repeated = [left[number % len(left)] for number in range(len(right))] if connection.broadcast else left
             said = tuple(_sayings(connection))
-            for source, target in zip(repeated, right, strict=True):
+            for source, target in connection.pairs():
                 ends = self.end(*source), self.end(*target)
                 way = _Way(ends[0].key, ends[1].key, connection.physical, said)
                 joined.setdefault(way, []).append(ends)

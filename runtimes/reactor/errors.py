@@ -30,6 +30,7 @@ __all__ = [
     "UndeclaredError",
     "WorkerDied",
     "did_you_mean",
+    "not_answered",
     "summary_of",
 ]
 
@@ -114,6 +115,11 @@ def summary_of(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception as another:  # noqa: BLE001 - whatever its __str__ raises
         return f"{type(error).__name__} (its message cannot be had: __str__ raised {type(another).__name__})"
+
+
+def not_answered(path: str, method: str, error: Exception) -> ReactorError:
+    """What to raise where the reactor at `path` was asked for `method`, which raised `error`."""
+    return ReactorError(f"'{method}' of reactor '{path}' failed: {summary_of(error)}")
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

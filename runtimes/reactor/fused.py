@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from runtimes.reactor.partition import MOST_WORKERS
+from runtimes.reactor.partition import EVERYONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Fused", "fuse"]
 
 _FILE: Final = "<tag>"
-_ALL: Final = (1 << MOST_WORKERS) - 1
-"""Everyone takes part in the tags of a clocked program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,9 @@ def fuse(  # noqa: PLR0913, PLR0917 - all that a tag is made of
         if cue.rank is None:
             kind, (number, step) = ("wait", next(waited)) if cue.wait is not None else ("publish", next(published))
             names[f"{kind}_{number}"] = step
-            lines.append(f"{kind}_{number}({_ALL})")
+            lines.append(f"{kind}_{number}({EVERYONE})")
+            continue
+        if cue.rank not in bodies:  # of a connection that only delays
             continue
         condition = "" if cue.rank in due else _condition(cue.rank, cells_of(cue.rank), names)
         if condition == "never":

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from runtimes.reactor.conductor import Bell, Common, Conductor
+from runtimes.reactor.conductor import Common, Conductor
 from runtimes.reactor.partition import Partition
-from runtimes.reactor.watch import WATCH_WORDS, Watch
+from runtimes.reactor.watch import watch_threads, watching
 from runtimes.reactor.worker import Worker
 
 if TYPE_CHECKING:
@@ -31,18 +31,12 @@ class InlineExecutor:
         before: Conductor | None = None,
     ) -> None:
         """Bind the ports of `assembly`; go on where the program was that `before` led."""
-        self._assembly = assembly
         partition = Partition(assembly, 1, None)
         common = Common(partition)
-        bell = Bell(threading.Semaphore(0))
-        gate = common.gate(threading.Lock(), bell) if assembly.physical else None
+        gate = common.gate(threading.Lock(), threading.Semaphore(0)) if assembly.physical else None
         if before is not None:
             before.worker.let_go()
-        self._watch = (
-            None
-            if settings.watch_s is None
-            else Watch(partition, settings.watch_s, [[0] * WATCH_WORDS], fate=_fate, give_up=lambda _: None)
-        )
+        self._watch = watch_threads(partition, settings.watch_s, _fate)
         watched = None if self._watch is None else self._watch.watched(0)
         self._worker = Worker(partition, 0, gate=gate, settings=settings, watched=watched)
         self.conductor = Conductor(
@@ -50,7 +44,6 @@ class InlineExecutor:
             common,
             board=None,
             gate=gate,
-            bell=bell,
             fast=fast,
             kept_alive=kept_alive,
             look_around=self._look_around,
@@ -60,21 +53,16 @@ class InlineExecutor:
 
     def advance(self, tags: int) -> list[int]:
         """Run up to `tags` tags; when each ended, on `perf_counter_ns`."""
-        if self._watch is None:
-            return self.conductor.advance(tags)
-        with self._watch.on():
+        with watching(self._watch):
             return self.conductor.advance(tags)
 
     def ask(self, path: str, method: str) -> Any:
         """Call `method` of the reactor at `path`."""
-        return getattr(self._assembly.reactors[path], method)()
+        return self._worker.ask(path, method, self.conductor.now)
 
     def stop(self) -> None:
         """Run the last tag."""
-        if self._watch is None:
-            self.conductor.stop()
-            return
-        with self._watch.on():
+        with watching(self._watch):
             self.conductor.stop()
 
     def notes(self) -> list[Notes]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtimes.reactor.declaration import Input
+from runtimes.reactor.elements import Input
 from runtimes.reactor.errors import ReactorError
 from runtimes.reactor.live import ArrayOut, Cell, Log, Out, SteadyOut, ValueOut, read_only, taking
 from runtimes.reactor.memory import items_in
@@ -84,19 +85,32 @@ class Lanes:
         None if it sends nothing that is read here.
         """
         partition, here = self._home.partition, self._home.number
-        groups = sorted(
-            {
-                group
-                for lane, group in partition.recipients.items()
-                if partition.writer[lane] == peer and here in partition.groups[group]
-            }
-        )
+        sent: dict[int, list[int]] = defaultdict(list)
+        for lane, group in partition.recipients.items():
+            if partition.writer[lane] == peer and here in partition.groups[group]:
+                sent[group].append(lane)
         log = self._logs.get(peer)
-        if not groups and log is None:
+        if not sent and log is None:
             return None
-        fetches = [self._posts[peer].fetcher(step, group) for step in range(before, published) for group in groups]
+        letters = [
+            (self._posts[peer].fetcher(step, group), partial(self._not_opened, sent[group]))
+            for step in range(before, published)
+            for group in sorted(sent)
+        ]
         logged = None if log is None else (log, published - 1)
-        return taking(fetches, logged, self.foreign, self._views, self._home.ready)
+        return taking(letters, logged, self.foreign, self._views, self._home.ready)
+
+    def _not_opened(self, lanes: Sequence[int], error: Exception) -> ReactorError:
+        """The failure to report if a letter cannot be opened that may have values of `lanes`."""
+        assembly = self._home.assembly
+        ports = list(dict.fromkeys(assembly.lanes[lane].port for lane in lanes))
+        row = next(row for row in assembly.reactions if ports[0] in row.writes)
+        names = " or ".join(f"'{port}'" for port in ports)
+        remedy = (
+            f"What {names} has sent to another worker could not be unpickled there. Send what can be, or let both "
+            "reactors live in one worker."
+        )
+        return self._home.failure_in((row.reactor, row.name), error, remedy)
 
     def adopt(self, other: Lanes) -> None:
         """Have the last values of `other`, whose worker ran the whole program."""
@@ -142,7 +156,7 @@ class Lanes:
         if lane.block is None:
             group = home.partition.recipients.get(lane.index)
             outgoing = None if group is None else self._outgoing[group]
-            return ValueOut(cell, home.clock, home.ready, outgoing, lane.index)
+            return ValueOut(cell, outgoing, lane.index)
         slots = [slot[lane.item, ...] for slot in self.arrays[lane.block]]
         if home.assembly.blocks[lane.block].steady:
             return SteadyOut(slots, home.clock)

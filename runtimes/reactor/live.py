@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from runtimes.reactor.declaration import Tag
-from runtimes.reactor.errors import UndeclaredError
+from runtimes.reactor.errors import ReactorError, UndeclaredError
+from runtimes.reactor.tags import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from runtimes.reactor.declaration import Input, Mode
+    from runtimes.reactor.elements import Input, Mode
+    from runtimes.reactor.events import LiveDelay
     from runtimes.reactor.modes import LiveModes
     from runtimes.reactor.post import Fetch
 
@@ -55,12 +56,14 @@ NOTHING: Final[Any] = object()
 class Clock:
     """Which tag a worker is at, and which reaction it runs."""
 
-    __slots__ = ("microstep", "number", "rank", "start_ns", "stop_requested", "time_ns")
+    __slots__ = ("microstep", "number", "rank", "start_ns", "stop_requested", "time_ns", "turn")
 
     def __init__(self) -> None:
         """Before the first tag."""
         self.number = -1
         """How many tags were before; in a clocked program logical time in periods."""
+        self.turn = 0
+        """How many tags are over; what peers publish is counted from there."""
         self.time_ns = 0
         self.microstep = 0
         self.rank = -1
@@ -131,15 +134,13 @@ class Log:
 class ValueOut:
     """One channel of an output that carries any object."""
 
-    def __init__(self, cell: Cell, clock: Clock, ready: list[int], outgoing: dict[int, Any] | None, lane: int) -> None:
+    def __init__(self, cell: Cell, outgoing: dict[int, Any] | None, lane: int) -> None:
         """Write to `cell`, and into `outgoing` where other workers read the lane."""
         self.cell = cell
-        self._parts = (cell, clock, ready, outgoing, lane)
+        self.outgoing = outgoing
+        self.lane = lane
         self.set: Callable[..., None]
-
-    def open(self) -> None:
-        """Make `set`; all inputs of this worker have been bound."""
-        self.set = _setter(*self._parts)
+        """Made when all inputs of this worker have been bound."""
 
     def room(self) -> NDArray[Any]:
         """There is none.
@@ -148,40 +149,6 @@ class ValueOut:
             TypeError: always.
         """
         raise TypeError("This output declares no array, so there is nothing to fill in place. Use set(value).")
-
-
-def _setter(
-    cell: Cell, clock: Clock, ready: list[int], outgoing: dict[int, Any] | None, lane: int
-) -> Callable[..., None]:
-    """What sets a value: a closure, as looking the parts up each time costs 0.2 us. The channel is always the first."""
-    triggers, listeners, ndarray = cell.triggers, cell.listeners, np.ndarray
-
-    def set_alone(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - the port has one
-        if value.__class__ is ndarray:
-            value = frozen(value)
-        cell.value = value
-        cell.stamp = clock.number
-
-    def set_and_trigger(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
-        if value.__class__ is ndarray:
-            value = frozen(value)
-        cell.value = value
-        if cell.stamp != clock.number:
-            cell.stamp = clock.number
-            for listener in listeners:
-                listener.stamp = clock.number
-            for rank in triggers:
-                heappush(ready, rank)
-
-    set_here = set_and_trigger if triggers or listeners else set_alone
-    if outgoing is None:
-        return set_here
-
-    def set_for_others(value: Any, channel: int = 0) -> None:  # noqa: ARG001 - as above
-        set_here(value)
-        outgoing[lane] = cell.value
-
-    return set_for_others
 
 
 class ArrayOut:
@@ -199,6 +166,8 @@ class ArrayOut:
         self._log = log
         self._lane = lane
         self._position = 0
+        self.delays: Sequence[LiveDelay] = ()
+        """Connections that hand on an array at the next tag, from the slot where it is."""
 
     def room(self) -> NDArray[Any]:
         """The array of this tag, present from now on; the first call in a tag turns to the next slot."""
@@ -213,12 +182,18 @@ class ArrayOut:
                 heappush(self._ready, rank)
             if self._log is not None:
                 self._log.note(number, self._lane, self._position)
+            for delay in self.delays:
+                delay.to_next_tag(cell.value)
         return self._slots[self._position]
 
     def set(self, value: Any) -> None:
         """Copy `value`."""
         array = _fitting(value, self._slots[0])
         np.copyto(self.room(), array)
+
+    def fire(self, _time_ns: int, _microstep: int, due: list[Any]) -> None:
+        """Copy the array of an event of a delayed connection, whose tag has come."""
+        np.copyto(self.room(), due[0])
 
 
 def _fitting(value: Any, slot: NDArray[Any]) -> NDArray[Any]:
@@ -236,12 +211,14 @@ def _fitting(value: Any, slot: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """`array`, read-only for everyone from now on; a copy if others may write to its memory through its base."""
-    if array.base is not None:
-        array = array.copy(order="K")
-    array.flags.writeable = False
-    return array
+def frozen(value: Any) -> Any:
+    """`value`; an array read-only for everyone from now on, or a copy if others may write to it through its base."""
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.base is not None:
+        value = value.copy(order="K")
+    value.flags.writeable = False
+    return value
 
 
 class SteadyOut:
@@ -384,6 +361,17 @@ class LiveInput:
             # Most optional values are absent in most tags: one look instead of one at every channel.
             return self._nothing.copy()
         return [cell.value if cell.stamp == number else None for cell in self._cells]
+
+    def reading(self) -> Callable[[], list[Any]]:
+        """What gives `all_present`; with what it looks at first at hand, as most optional values are absent."""
+        if self._steady:
+            return self.all_present
+        any_present, clock, nothing, all_present = self._any, self._clock, self._nothing, self.all_present
+
+        def read() -> list[Any]:
+            return nothing.copy() if any_present.stamp != clock.number else all_present()
+
+        return read
 
     def slots(self) -> list[Any] | None:
         """What arrives from steady lanes, by tag number modulo the number of phases; None from others."""
@@ -560,12 +548,16 @@ class GuardedOutput(LiveOutput):
 
 
 def taking(
-    fetches: Sequence[Fetch], log: tuple[Log, int] | None, cells: Mapping[int, Cell], views: Views, ready: list[int]
+    letters: Sequence[tuple[Fetch, Callable[[Exception], ReactorError]]],
+    log: tuple[Log, int] | None,
+    cells: Mapping[int, Cell],
+    views: Views,
+    ready: list[int],
 ) -> Callable[[int], None]:
     """What takes up what another worker has sent up to one of its publications: letters, and arrays by its log.
 
     Args:
-        fetches: What fetches each letter.
+        letters: What fetches each letter, and the failure to report if it cannot be opened.
         log: Its log, and the publication up to which to read it.
         cells: Of lanes that are written elsewhere.
         views: Of those that carry arrays, the slots.
@@ -573,8 +565,13 @@ def taking(
     """
 
     def take(number: int) -> None:
-        for fetch in fetches:
-            values = fetch(number)
+        for fetch, failure in letters:
+            try:
+                values = fetch(number)
+            except ReactorError:
+                raise
+            except Exception as error:
+                raise failure(error) from error
             if values is not None:
                 for lane, value in values.items():
                     _arrive(cells[lane], value, number, ready)

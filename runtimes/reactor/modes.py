@@ -11,14 +11,15 @@ import copy
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from runtimes.reactor.declaration import Tag, reset, startup
 from runtimes.reactor.errors import UndeclaredError
+from runtimes.reactor.reactions import reset, startup
+from runtimes.reactor.tags import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from runtimes.reactor.assembly import Assembly
-    from runtimes.reactor.declaration import Mode
+    from runtimes.reactor.elements import Mode
     from runtimes.reactor.events import EventQueue, EventSource, Holder, LiveTimer
 
 __all__ = ["LiveModes", "ModeTable"]

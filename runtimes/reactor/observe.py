@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runtimes.reactor.assembly import ReactionRow
-    from runtimes.reactor.declaration import Tag
     from runtimes.reactor.live import Clock, LiveOutput
+    from runtimes.reactor.tags import Tag
 
 __all__ = ["Notes"]
 

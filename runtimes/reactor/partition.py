@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from runtimes.reactor.assembly import Assembly
 
-__all__ = ["DECIDED_WORDS", "LETTER_WORDS", "MOST_WORKERS", "ORDER_WORDS", "PROPOSAL_WORDS", "Partition"]
+__all__ = [
+    "DECIDED_WORDS",
+    "EVERYONE",
+    "INBOX_WORDS",
+    "LETTER_WORDS",
+    "MOST_WORKERS",
+    "ORDER_WORDS",
+    "PROPOSAL_WORDS",
+    "Partition",
+]
 
 LETTER_WORDS: Final = 3
 """What a table says of a letter: the stamp of its tag, offset and length, 8 bytes each."""
@@ -24,10 +33,13 @@ ORDER_WORDS: Final = 6
 """What a worker is told: kind, number of the tag or limit, time, microstep, who takes part, whether it is the last."""
 MOST_WORKERS: Final = 62
 """Who takes part in a tag is told as bits of a word."""
+EVERYONE: Final = (1 << MOST_WORKERS) - 1
 DECIDED_WORDS: Final = 3
 """The tag that was decided on last, time and microstep, and when the program started."""
-PROPOSAL_WORDS: Final = 5
-"""What a worker proposes: time and microstep of its next event, whether it asks to stop; the same of its inbox."""
+PROPOSAL_WORDS: Final = 3
+"""What a worker proposes: time and microstep of its next event, and whether it asks to stop."""
+INBOX_WORDS: Final = 2
+"""What came in from outside for a worker: time and microstep of the earliest event."""
 
 
 class Partition:
@@ -90,8 +102,9 @@ class Partition:
         stride = aligned(8 * ORDER_WORDS)
         self.order_offsets = [stride * worker for worker in range(self.workers)]
         offset = stride * self.workers
-        stride = aligned(8 * PROPOSAL_WORDS)
+        stride = aligned(8 * (PROPOSAL_WORDS + INBOX_WORDS))
         self.proposal_offsets = [offset + stride * worker for worker in range(self.workers)]
+        self.inbox_offsets = [proposal + 8 * PROPOSAL_WORDS for proposal in self.proposal_offsets]
         offset += stride * self.workers
         self.decided_offset = offset
         offset = aligned(offset + 8 * DECIDED_WORDS)

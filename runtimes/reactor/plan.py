@@ -48,7 +48,7 @@ def place(assembly: Assembly, workers: int, chosen: Mapping[str, int] | None = N
     """
     chosen = chosen or {}
     for path, worker in chosen.items():
-        if path not in assembly.reactors or not 0 <= worker < workers:
+        if path not in assembly.reactors or path in assembly.homes or not 0 <= worker < workers:
             raise AssemblyError(
                 f"Placement '{path}' on worker {worker} is not possible. There are {workers} workers from 0, and "
                 f"the reactors {', '.join(p for p in assembly.reactors if p and p not in assembly.homes)}."

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from runtimes.reactor.declaration import Input, LogicalAction, Mode, Output, PhysicalAction, Watchdog, stop
+from runtimes.reactor.elements import Input, LogicalAction, Mode, Output, PhysicalAction, Watchdog
 from runtimes.reactor.events import ENDED
 from runtimes.reactor.live import (
+    ArrayOut,
     Cell,
     GuardedOutput,
     LiveInput,
@@ -18,6 +19,8 @@ from runtimes.reactor.live import (
     ValueOut,
     read_only,
 )
+from runtimes.reactor.reactions import stop
+from runtimes.reactor.setters import firing, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from runtimes.reactor.declaration import Reactor
+    from runtimes.reactor.events import LiveDelay
     from runtimes.reactor.home import Home
     from runtimes.reactor.lanes import Lanes
     from runtimes.reactor.sources import Sources
@@ -43,6 +47,7 @@ class Ports:
         """The reactions of each reactor."""
         self._home = home
         self._lanes = lanes
+        self._sources = sources
         self._lanes_of: dict[Output[Any], list[int]] = defaultdict(list)
         for lane in home.assembly.lanes:
             self._lanes_of[lane.port].append(lane.index)
@@ -56,9 +61,31 @@ class Ports:
             live = LiveReactor(home.clock, stops, sources.modal.get(path))
             self._bind(home.assembly.reactors[path], live, sources, named)
         # When all inputs are known: what is set tells them.
+        self._open()
         for port in named:
             if isinstance(port, Output):
                 self._bind_output(port)
+
+    def _open(self) -> None:
+        """Let all outputs of values be set, and what is delayed be handed on when it is due."""
+        home = self._home
+        delays: dict[int, list[LiveDelay]] = defaultdict(list)
+        arriving: dict[int, LiveDelay] = {}
+        for relay in home.delays:
+            (feed,) = home.assembly.feeds[relay.arriving]
+            assert feed is not None
+            delay = self._sources.delays[relay.carried]
+            delays[feed.lane].append(delay)
+            arriving[self._lanes_of[relay.leaving][0]] = delay
+        for lane, out in self._lanes.outs.items():
+            if isinstance(out, ValueOut):
+                out.set = setting(out, home, delays[lane])
+                if lane in arriving:
+                    arriving[lane].fire = firing(out, home, delays[lane])
+            elif isinstance(out, ArrayOut):
+                out.delays = delays[lane]
+                if lane in arriving:
+                    arriving[lane].fire = out.fire
 
     def let_go(self) -> None:
         """Take from ports and actions what they act on, so that the memory behind it goes at once."""
@@ -88,9 +115,6 @@ class Ports:
         """Let an output write."""
         home, lanes = self._home, self._lanes_of[port]
         outs = [self._lanes.outs[lane] for lane in lanes]
-        for out in outs:
-            if isinstance(out, ValueOut):
-                out.open()
         first = home.assembly.lanes[lanes[0]]
         block = None
         if first.block is not None and port.width is not None:

@@ -17,20 +17,21 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from runtimes.reactor.assembly import Assembly, assemble
-from runtimes.reactor.board import BoardHandle, native_available
-from runtimes.reactor.conductor import Bell, Common, Conductor, obey
-from runtimes.reactor.errors import ReactionFailed, ReactorError, WorkerDied, summary_of
+from runtimes.reactor.board import Aborted, BoardHandle, native_available
+from runtimes.reactor.conductor import Common, Conductor, obey
+from runtimes.reactor.errors import ReactionFailed, ReactorError, WorkerDied, not_answered, summary_of
 from runtimes.reactor.interrupts import ignore_interrupts
 from runtimes.reactor.memory import Segment
 from runtimes.reactor.partition import Partition
 from runtimes.reactor.post import SharedPost
-from runtimes.reactor.watch import WATCH_WORDS, Watch, Watched
-from runtimes.reactor.worker import Aborted, Worker
+from runtimes.reactor.watch import WATCH_WORDS, Watch, Watched, watching
+from runtimes.reactor.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,7 +91,6 @@ class ProcessesExecutor:
         Raises:
             ReactorError: if processes cannot be made from here.
         """
-        self._assembly = assembly
         self._partition = Partition(assembly, workers, placement)
         self.start_method, self.start_reason = _start_method(start_method, factory)
         context = multiprocessing.get_context(self.start_method)
@@ -120,16 +120,14 @@ class ProcessesExecutor:
 
     def advance(self, tags: int) -> list[int]:
         """Run up to `tags` tags on all workers; when each was over for all, on `perf_counter_ns`."""
-        if self._watch is None:
-            return cast("list[int]", self._or_failure(lambda: self.conductor.advance(tags)))
-        with self._watch.on():
+        with watching(self._watch):
             return cast("list[int]", self._or_failure(lambda: self.conductor.advance(tags)))
 
     def ask(self, path: str, method: str) -> Any:
         """Call `method` of the reactor at `path`, in the worker where it lives; what it gives is copied."""
         worker = self._partition.placement[path]
         if worker == 0:
-            return getattr(self._assembly.reactors[path], method)()
+            return self._worker.ask(path, method, self.conductor.now)
         answer = self._or_failure(lambda: self._question(worker, (path, method)))
         if isinstance(answer, ReactorError):
             raise answer
@@ -142,10 +140,7 @@ class ProcessesExecutor:
 
     def stop(self) -> None:
         """Run the last tag on all workers."""
-        if self._watch is None:
-            self._or_failure(self.conductor.stop)
-            return
-        with self._watch.on():
+        with watching(self._watch):
             self._or_failure(self.conductor.stop)
 
     def close(self) -> None:
@@ -164,7 +159,7 @@ class ProcessesExecutor:
     def _lead(self, before: Conductor | None, *, fast: bool, kept_alive: bool, settings: Settings) -> None:
         """Be worker 0, and lead the others."""
         self._board = self._ties.board.open(0)
-        common, bell, gate = self._ties.opened(self._partition, self._look_around_here)
+        common, gate = self._ties.opened(self._partition, self._look_around_here)
         if before is not None:
             before.worker.let_go()
         self._worker = _worker(self._partition, 0, self._ties, self._board, self._look_around, gate, settings)
@@ -173,7 +168,6 @@ class ProcessesExecutor:
             common,
             board=self._board,
             gate=gate,
-            bell=bell,
             fast=fast,
             kept_alive=kept_alive,
             look_around=self._look_around,
@@ -399,14 +393,14 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
     def run() -> None:
         assembly = source if isinstance(source, Assembly) else assemble(source(), fast=fast)
         partition = Partition(assembly, workers, placement)
-        common, _, gate = ties.opened(partition, look_around)
+        common, gate = ties.opened(partition, look_around)
         if before is not None:
             before.let_go()
         worker = _worker(partition, number, ties, board, look_around, gate, settings)
         workers_here.append(worker)
         if before is not None:
             worker.adopt(before)
-        obey(worker, common, lambda: _answer(pipe, assembly, worker), begun=before is not None)
+        obey(worker, common, partial(_answer, pipe, worker), begun=before is not None)
 
     try:
         run()
@@ -457,13 +451,12 @@ class _Ties:
 
         return Common(partition, words)
 
-    def opened(self, partition: Partition, look_around: Callable[[], None]) -> tuple[Common, Bell | None, Gate | None]:
+    def opened(self, partition: Partition, look_around: Callable[[], None]) -> tuple[Common, Gate | None]:
         """The shared words, and the way in for events from outside, if there is one."""
         common = self.common(partition)
         if self.bell is None:
-            return common, None, None
-        bell = Bell(self.bell)
-        return common, bell, common.gate(_PatientLock(self.lock, look_around), bell)
+            return common, None
+        return common, common.gate(_PatientLock(self.lock, look_around), self.bell)
 
     def watch_words(self) -> list[Any]:
         """What each worker says of what it runs; nothing without a watch time."""
@@ -528,17 +521,21 @@ def _worker(  # noqa: PLR0913, PLR0917 - as many as a worker shares
     )
 
 
-def _answer(pipe: Connection, assembly: Assembly, worker: Worker) -> None:
-    """Answer what the caller asks: what a method of a reactor gives, or the error to raise where it was asked for."""
+def _answer(pipe: Connection, worker: Worker, now: tuple[int, int, int]) -> None:
+    """Answer what the caller asks: what a method of a reactor gives, or the error to raise where it was asked for.
+
+    `now` is number, time and microstep of the last tag.
+    """
     question = pipe.recv()
     if question is None:
         pipe.send(worker.notes)
         return
     path, method = question
     try:
-        answer = ForkingPickler.dumps(getattr(assembly.reactors[path], method)())
+        answer = ForkingPickler.dumps(worker.ask(path, method, now))
     except Exception as error:  # noqa: BLE001 - it is the caller's to handle
-        answer = ForkingPickler.dumps(ReactorError(f"'{method}' of reactor '{path}' failed: {summary_of(error)}"))
+        _report(pipe, error if isinstance(error, ReactorError) else not_answered(path, method, error))
+        return
     pipe.send_bytes(answer)
 
 

@@ -9,13 +9,14 @@ import numpy as np
 
 from runtimes.reactor.assembly import assemble
 from runtimes.reactor.auto import AutoExecutor
-from runtimes.reactor.declaration import Reactor, Tag
-from runtimes.reactor.errors import AssemblyError, ReactorError, did_you_mean
+from runtimes.reactor.declaration import Reactor
+from runtimes.reactor.errors import AssemblyError, ReactorError, did_you_mean, not_answered
 from runtimes.reactor.home import Settings
 from runtimes.reactor.inline import InlineExecutor
 from runtimes.reactor.interrupts import deferred_interrupts
 from runtimes.reactor.partition import MOST_WORKERS
 from runtimes.reactor.processes import ProcessesExecutor, StartMethod, processors
+from runtimes.reactor.tags import Tag
 from runtimes.reactor.threads import ThreadsExecutor
 from runtimes.reactor.timeline import Timeline
 from runtimes.reactor.trace import Trace
@@ -142,7 +143,7 @@ class Program:
         self._partition: Partition | None = None
         self._closed = False
         self._failed = False
-        self._running_workers = 1
+        self._workers_at_the_end = 1
 
     def _check_placement(self, placement: object) -> None:
         """Raise if a placement names a reactor that there is not, whatever executor is to run."""
@@ -154,9 +155,9 @@ class Program:
     @property
     def workers(self) -> int:
         """How many threads or processes run the program, the calling one counted; 1 before the start."""
-        if self._executor is not None and not self._closed:
-            self._running_workers = self._executor.conductor.worker.partition.workers
-        return self._running_workers
+        if self._executor is None or self._closed:
+            return self._workers_at_the_end
+        return self._executor.conductor.worker.partition.workers
 
     @property
     def execution(self) -> str:
@@ -236,13 +237,13 @@ class Program:
         except ReactorError:
             raise
         except Exception as error:
-            raise ReactorError(f"'{method}' of reactor '{path}' failed: {type(error).__name__}: {error}") from error
+            raise not_answered(path, method, error) from error
 
     def stop(self) -> None:
         """Run the last tag, a microstep after the one before (none if nothing has started up), and end the workers."""
         executor = self._running()
         try:
-            if executor.conductor.worker.turn:
+            if executor.conductor.worker.clock.turn:
                 executor.stop()
             self._keep_notes()
         finally:
@@ -278,9 +279,10 @@ class Program:
             (event for notes in self._notes for event in notes.physical),
             key=lambda event: (event.time_ns, event.microstep, event.action),
         )
+        # Those of one reactor stay in the order in which they ran.
         expiries = sorted(
             (expiry for notes in self._notes for expiry in notes.expiries),
-            key=lambda expiry: (expiry.time_ns, expiry.microstep, expiry.watchdog),
+            key=lambda expiry: (expiry.time_ns, expiry.microstep, expiry.watchdog.rpartition(".")[0]),
         )
         return Trace(tuple(step for _, _, step in steps), tuple(physical), tuple(expiries))
 
@@ -315,7 +317,7 @@ class Program:
     def close(self) -> None:
         """End the workers, whatever they are doing. May be called twice."""
         if self._executor is not None and not self._closed:
-            self._running_workers = self.workers
+            self._workers_at_the_end = self.workers
             self._closed = True
             with deferred_interrupts():
                 self._executor.close()

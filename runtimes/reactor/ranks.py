@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runtimes.reactor.assembly import Feed, Lane, ModeRow, ReactionRow
-    from runtimes.reactor.declaration import Input
+    from runtimes.reactor.elements import Input
 
 __all__ = ["ranked"]
 

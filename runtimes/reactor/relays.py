@@ -3,6 +3,9 @@
 A delayed connection is a reactor that lives with the sender: it schedules an action of its own when a
 value comes, and gives the value when the action is due. So every event a worker has sent stands in its
 own queue, and the tag of a message is agreed upon like that of any other event.
+
+Where nothing but a delay stands between the two (`Home.delays`), who sets the value puts the event there itself, and
+the reactions never run: they keep the place in the program's order.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtimes.reactor.declaration import Input, LogicalAction, Output, PhysicalAction, Reactor
+from runtimes.reactor.declaration import Reactor
+from runtimes.reactor.elements import Input, LogicalAction, Output, PhysicalAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,13 +34,13 @@ class Relay(Hidden):
         """Carry what `source` sends."""
         self.arriving = Input[Any](shape=source.shape, dtype=source.dtype)
         self.leaving = Output[Any](shape=source.shape, dtype=source.dtype)
-        self.carried = PhysicalAction[Any](after_ns) if physical else LogicalAction[Any](after_ns)
+        self.carried: Any = PhysicalAction[Any](after_ns) if physical else LogicalAction[Any](after_ns)
         self.copies = source.shape is not None
+        self.after_ns = None if physical else after_ns
+        """The delay in logical time, if it is one."""
         # Giving comes first: what arrives in a tag never leaves in it.
         self.add_reaction("give", self.give, triggers=[self.carried], effects=[self.leaving], prepare=self.prepare_give)
-        self.add_reaction(
-            "take", self.take, triggers=[self.arriving], effects=[self.carried], prepare=self.prepare_take
-        )
+        self.add_reaction("take", self.take, triggers=[self.arriving], effects=[self.carried])
 
     def give(self) -> None:
         """Hand on what is due."""
@@ -52,15 +56,6 @@ class Relay(Hidden):
         assert self.carried.live is not None
         hand_on, cell = self.leaving.set, self.carried.live.cell
         return lambda: hand_on(cell.value)
-
-    def prepare_take(self) -> Callable[[], None]:
-        """What keeps, with all that it needs at hand: saves 0.4 us a message."""
-        live, cell = self.carried.live, self.arriving.cell
-        assert live is not None
-        keep = live.keep
-        if cell is None or keep is None or self.copies:
-            return self.take
-        return lambda: keep(cell.value)
 
 
 class Merge(Hidden):

@@ -23,13 +23,24 @@ from runtimes.reactor.errors import ReactorError, summary_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Receiver", "Sender"]
+__all__ = ["Receiver", "Sender", "not_negative"]
 
 _BACKLOG: Final = 128
 _GRACE_S: Final = 0.5
 """How long the thread may take to end."""
 _MESSAGES_AT_ONCE: Final = 256
 """So many of one sender are taken before the others are looked at."""
+
+
+def not_negative(delay_ns: int) -> int:
+    """`delay_ns` with which an action is scheduled.
+
+    Raises:
+        ValueError: if it is negative.
+    """
+    if delay_ns < 0:
+        raise ValueError(f"An event was asked for {-delay_ns} ns in the past. Give a delay of 0 ns or more.")
+    return delay_ns
 
 
 class Sender:
@@ -51,8 +62,7 @@ class Sender:
             ReactorError: if the program has ended, or `value` cannot be pickled.
             ValueError: for a negative delay.
         """
-        if delay_ns < 0:
-            raise ValueError(f"An event was asked for {-delay_ns} ns in the past. Give a delay of 0 ns or more.")
+        not_negative(delay_ns)
         try:
             message = pickle.dumps((value, delay_ns), protocol=5)
         except Exception as error:

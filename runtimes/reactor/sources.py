@@ -8,20 +8,21 @@ from collections import defaultdict
 from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
-from runtimes.reactor.declaration import LogicalAction, Mode, PhysicalAction, Tag, Timer, Watchdog
+from runtimes.reactor.elements import LogicalAction, Mode, PhysicalAction, Timer, Watchdog
 from runtimes.reactor.errors import ReactorError
-from runtimes.reactor.events import LiveAction, LivePhysicalAction, LiveTimer, LiveWatchdog
+from runtimes.reactor.events import LiveAction, LiveDelay, LivePhysicalAction, LiveTimer, LiveWatchdog
 from runtimes.reactor.live import Cell
 from runtimes.reactor.modes import LiveModes, ModeTable
 from runtimes.reactor.relays import Hidden
+from runtimes.reactor.tags import Tag
 from runtimes.reactor.trace import PhysicalEvent, WatchdogExpiry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runtimes.reactor.declaration import Handler
     from runtimes.reactor.events import EventSource
     from runtimes.reactor.home import Home
+    from runtimes.reactor.reactions import Handler
     from runtimes.reactor.trace import Trace
 
 __all__ = ["Sources"]
@@ -34,6 +35,8 @@ class Sources:
         """Make them."""
         self.timers: list[LiveTimer] = []
         self.actions: dict[Any, LiveAction] = {}
+        self.delays: dict[Any, LiveDelay] = {}
+        """Delayed connections, by the actions of their relays."""
         self.modal: dict[str, LiveModes] = {}
         """Of reactors with modes, which."""
         self.modes: ModeTable | None = None
@@ -43,7 +46,7 @@ class Sources:
         """What went wrong in such a thread."""
         self._home = home
         self._watchdogs: dict[str, LiveWatchdog] = {}
-        self._replayed_expiries: dict[tuple[int, int], list[str]] = defaultdict(list)
+        self._replayed_expiries: dict[tuple[int, int], list[WatchdogExpiry]] = defaultdict(list)
         self._triggered: dict[Any, list[int]] = defaultdict(list)
         self._effect_of: dict[Any, set[int]] = defaultdict(set)
         for rank in home.ranks:
@@ -54,6 +57,8 @@ class Sources:
                 self._effect_of[effect].add(rank)
         for path in home.paths:
             self._bind(path)
+        for relay in home.delays:
+            self.delays[relay.carried] = LiveDelay(relay.carried, home.clock, home.queue)
         if self.modal:
             self.modes = ModeTable(home.assembly, self.modal, home.queue, self.timers, self._trigger_at)
             for action in self.actions.values():
@@ -90,8 +95,8 @@ class Sources:
         if self.modes is not None:
             self.modes.apply(clock.tag)
         if self._replayed_expiries:
-            for path in self._replayed_expiries.pop((clock.time_ns, clock.microstep), ()):
-                self._watchdogs[path].expire()
+            for expiry in self._replayed_expiries.pop((clock.time_ns, clock.microstep), ()):
+                self._watchdogs[expiry.watchdog].expire(expiry.earliest)
 
     def end(self) -> None:
         """End the threads of watchdogs, and of actions that other processes schedule."""
@@ -177,7 +182,7 @@ class Sources:
         live.replayed = home.settings.replay is not None
         if home.settings.recording:
             expiries, name = home.notes.expiries, str(watchdog)
-            live.on_expiry = lambda tag: expiries.append(WatchdogExpiry(name, *tag))
+            live.on_expiry = lambda tag, earliest: expiries.append(WatchdogExpiry(name, *tag, tuple(earliest)))
         return live
 
     def _handler(self, path: str, handler: Handler) -> Callable[[], None]:
@@ -199,7 +204,7 @@ class Sources:
         """Give the program up for what happened in a watchdog's thread."""
         self.failure = failure
         assert self._home.gate is not None
-        self._home.gate.ring()
+        self._home.gate.bell.ring()
 
     def _insert(self, trace: Trace) -> None:
         """Put what came from outside in a recorded run into the queue."""
@@ -210,7 +215,9 @@ class Sources:
                 live.insert(Tag(event.time_ns, event.microstep), event.value)
         for expiry in trace.expiries:
             if expiry.watchdog in self._watchdogs:
-                self._replayed_expiries[expiry.time_ns, expiry.microstep].append(expiry.watchdog)
+                self._replayed_expiries[expiry.time_ns, expiry.microstep].append(expiry)
+                # This worker may have nothing to do in that tag otherwise, and then would take no part in it.
+                self._home.queue.put(expiry.time_ns, expiry.microstep, _Presence(), [None])
 
     def _trigger_at(self, ranks: Sequence[int], mode: int, tag: Tag) -> None:
         """Let reactions of a mode run at a tag."""
@@ -229,6 +236,8 @@ class Sources:
             return self._start_in(source.mode, source.ranks) if path in self._home.paths else None
         if isinstance(source, LiveAction):
             return self.actions.get(source.element)
+        if isinstance(source, LiveDelay):
+            return self.delays.get(source.element)
         return next((timer for timer in self.timers if timer.element is source.element), None)
 
 
@@ -244,6 +253,20 @@ class _Start:
     def fire(self, _time_ns: int, _microstep: int, _holder: Any) -> None:
         for rank in self.ranks:
             heappush(self._ready, rank)
+
+    def moved(self, old: Tag, new: Tag | None) -> None:
+        pass
+
+
+class _Presence:
+    """What has a worker take part in a tag and triggers nothing."""
+
+    def __init__(self) -> None:
+        self.mode: int | None = None
+        self.element = None
+
+    def fire(self, _time_ns: int, _microstep: int, _holder: Any) -> None:
+        pass
 
     def moved(self, old: Tag, new: Tag | None) -> None:
         pass

@@ -11,13 +11,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from runtimes.reactor.board import BoardHandle, native_available
-from runtimes.reactor.conductor import Bell, Common, Conductor, obey
+from runtimes.reactor.board import Aborted, BoardHandle, native_available
+from runtimes.reactor.conductor import Common, Conductor, obey
 from runtimes.reactor.memory import Segment
 from runtimes.reactor.partition import Partition
 from runtimes.reactor.post import LocalPost
-from runtimes.reactor.watch import WATCH_WORDS, Watch
-from runtimes.reactor.worker import Aborted, Worker
+from runtimes.reactor.watch import watch_threads, watching
+from runtimes.reactor.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,7 +50,6 @@ class ThreadsExecutor:
         before: Conductor | None = None,
     ) -> None:
         """Start the threads, which wait for orders; they go on where the program was that `before` led alone."""
-        self._assembly = assembly
         partition = Partition(assembly, workers, placement)
         self._board_handle = BoardHandle(
             2 * workers,
@@ -63,19 +62,17 @@ class ThreadsExecutor:
         self._shared = Segment(partition.shared_nbytes, purpose="the arrays of the program")
         self._boards = [self._board_handle.open(number) for number in range(workers)]
         self._failures: list[BaseException] = []
-        self._watch = _watch(partition, settings)
+        self._watch = watch_threads(partition, settings.watch_s, _fate)
         if before is not None:
             before.worker.let_go()
         common = Common(partition)
-        bell = Bell(threading.Semaphore(0))
-        gate = common.gate(threading.Lock(), bell) if assembly.physical else None
+        gate = common.gate(threading.Lock(), threading.Semaphore(0)) if assembly.physical else None
         self._workers = self._make_workers(partition, gate, settings)
         self.conductor = Conductor(
             self._workers[0],
             common,
             board=self._boards[0],
             gate=gate,
-            bell=bell,
             fast=fast,
             kept_alive=kept_alive,
             look_around=self._look_around,
@@ -103,7 +100,9 @@ class ThreadsExecutor:
 
     def ask(self, path: str, method: str) -> Any:
         """Call `method` of the reactor at `path`; its worker sleeps."""
-        return getattr(self._assembly.reactors[path], method)()
+        conductor = self.conductor
+        worker = self._workers[conductor.worker.partition.placement[path]]
+        return worker.ask(path, method, conductor.now)
 
     def stop(self) -> None:
         """Run the last tag on all workers."""
@@ -147,7 +146,7 @@ class ThreadsExecutor:
     def _run(self, worker: Worker, common: Common, begun: bool) -> None:  # noqa: FBT001 - a thread's arguments
         """Be a worker."""
         try:
-            obey(worker, common, lambda: None, begun=begun)
+            obey(worker, common, lambda _now: None, begun=begun)
         except Aborted:
             pass
         except BaseException as error:  # noqa: BLE001 - the caller raises it
@@ -157,9 +156,7 @@ class ThreadsExecutor:
     def _or_failure(self, act: Callable[[], Any]) -> Any:
         """What `act` gives; if the program fails, the reason, wherever it failed first."""
         try:
-            if self._watch is None:
-                return act()
-            with self._watch.on():
+            with watching(self._watch):
                 return act()
         except Aborted:
             self._look_around()
@@ -177,14 +174,6 @@ class ThreadsExecutor:
             raise self._failures[0]
         if self._watch is not None:
             self._watch.look_around()
-
-
-def _watch(partition: Partition, settings: Settings) -> Watch | None:
-    """Who looks after the workers, if anybody is to."""
-    if settings.watch_s is None:
-        return None
-    words = [[0] * WATCH_WORDS for _ in range(partition.workers)]
-    return Watch(partition, settings.watch_s, words, fate=_fate, give_up=lambda _: None)
 
 
 def _fate(worker: int) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
-    from runtimes.reactor.declaration import Tag
+    from runtimes.reactor.tags import Tag
 
 __all__ = ["DECIDING", "CriticalPath", "ReactionSummary", "Summary", "Timeline", "WorkerSummary", "waiting_for"]
 

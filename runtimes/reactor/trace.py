@@ -15,9 +15,9 @@ from itertools import islice, takewhile, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
-from runtimes.reactor.declaration import Tag
 from runtimes.reactor.digest import digest_of
 from runtimes.reactor.errors import TraceUnreadable
+from runtimes.reactor.tags import Tag
 from runtimes.reactor.whole_file import written_whole
 
 if TYPE_CHECKING:
@@ -102,8 +102,10 @@ class WatchdogExpiry:
     watchdog: str
     """Path."""
     time_ns: int
-    """With `microstep`, the tag after which it ran."""
+    """With `microstep`, the last tag of its worker before it ran."""
     microstep: int
+    earliest: tuple[tuple[int, int], ...] = ()
+    """Of each event that it scheduled, the earliest tag that the wall clock allowed: time and microstep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,10 @@ class Trace:
                 line |= {"payload": base64.b64encode(event.payload).decode("ascii"), "digest": event.digest}
             yield line
         for expiry in self.expiries:
-            yield {"tag": [expiry.time_ns, expiry.microstep], "watchdog": expiry.watchdog}
+            line = {"tag": [expiry.time_ns, expiry.microstep], "watchdog": expiry.watchdog}
+            if expiry.earliest:
+                line["earliest"] = expiry.earliest
+            yield line
 
 
 Rule = Literal["steps", "reaction", "order", "late", "output", "digest", "physical", "watchdog"]
@@ -383,7 +388,12 @@ class _Reader:
             pickled = None if payload is None else self.payload(payload)
             return "physical", PhysicalEvent(self.text(fields, "physical"), time_ns, microstep, pickled, digest)
         if "watchdog" in fields:
-            return "expiries", WatchdogExpiry(self.text(fields, "watchdog"), time_ns, microstep)
+            earliest = fields.get("earliest", [])
+            if not isinstance(earliest, list):
+                self.refuse(f"its earliest is {earliest!r} and not a list of tags")
+            return "expiries", WatchdogExpiry(
+                self.text(fields, "watchdog"), time_ns, microstep, tuple(self.tag(tag) for tag in earliest)
+            )
         late = fields.get("late", False)
         if not isinstance(late, bool):
             self.refuse(f"late is {late!r} and not true or false")

@@ -19,12 +19,13 @@ from runtimes.reactor.errors import ReactionStuck, ReactorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from runtimes.reactor.assembly import Assembly
     from runtimes.reactor.live import Clock, Words
     from runtimes.reactor.partition import Partition
 
-__all__ = ["WATCH_WORDS", "Watch", "Watched"]
+__all__ = ["WATCH_WORDS", "Watch", "Watched", "watch_threads", "watching"]
 
 WATCH_WORDS: Final = 4
 """What a worker says: since when it runs something (`perf_counter_ns`; 0 if it does not), what, time, microstep."""
@@ -200,6 +201,19 @@ class Watch:
                 raise _Interrupted
         elif callable(self._before):
             self._before(number, frame)
+
+
+def watch_threads(partition: Partition, watch_s: float | None, fate: Callable[[int], str]) -> Watch | None:
+    """Who looks after workers that are threads of one process, and cannot be ended; None without a watch time."""
+    if watch_s is None:
+        return None
+    words = [[0] * WATCH_WORDS for _ in range(partition.workers)]
+    return Watch(partition, watch_s, words, fate=fate, give_up=lambda _: None)
+
+
+def watching(watch: Watch | None) -> AbstractContextManager[None]:
+    """A block in which `watch` looks, if there is one."""
+    return contextlib.nullcontext() if watch is None else watch.on()
 
 
 class _Interrupted(BaseException):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from runtimes.reactor.declaration import SpacingPolicy
+    from runtimes.reactor.elements import SpacingPolicy
 
 __all__ = ["CellPlan", "Plan", "plan_of", "program_of"]
 

@@ -14,26 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtimes.reactor.declaration import (
-    Bank,
-    Input,
-    LogicalAction,
-    Mode,
-    Output,
-    PhysicalAction,
-    Reactor,
-    Tag,
-    Timer,
-    Watchdog,
-    reset,
-    shutdown,
-    startup,
-)
+from runtimes.reactor.connections import Bank
+from runtimes.reactor.elements import Input, LogicalAction, Mode, Output, PhysicalAction, Timer, Watchdog
+from runtimes.reactor.reactions import reset, shutdown, startup
+from runtimes.reactor.tags import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from runtimes.reactor.declaration import Connection, Reaction
+    from runtimes.reactor.connections import Connection
+    from runtimes.reactor.declaration import Reactor
+    from runtimes.reactor.reactions import Reaction
 
 __all__ = ["Outside", "Ran", "Reference", "interpret"]
 

@@ -12,7 +12,7 @@ from tests.reactor.lines import Line, at
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtimes.reactor.declaration import SpacingPolicy
+    from runtimes.reactor.elements import SpacingPolicy
     from tests.reactor.conftest import Run
 
 

@@ -35,7 +35,7 @@ from runtimes.reactor import (
     us,
 )
 from runtimes.reactor.assembly import assemble
-from runtimes.reactor.diagram import to_dot, to_mermaid, to_svg
+from runtimes.reactor.diagram import Diagram
 from tests.reactor.programs import Counter, Echo, Gather, PingPong, Pipeline, Sieve
 
 GOLDEN = Path(__file__).with_name("diagrams")
@@ -134,7 +134,7 @@ def labels_of(mermaid: str) -> list[str]:
 
 def arrows_of(main: Reactor, *, by_level: bool = False) -> list[str]:
     """All arrows of the drawing: `counter.sent -> stages.heard: all to [0]`."""
-    lines = to_dot(assemble(main, fast=False), by_level=by_level).splitlines()
+    lines = Diagram(assemble(main, fast=False), by_level=by_level).dot.splitlines()
     found = [re.match(r'\s*"main\.?([^"]*)" -> "main\.?([^"]*)" \[(?:label="([^"]*)")?', line) for line in lines]
     return [f"{m[1]} -> {m[2]}{': ' + m[3] if m[3] else ''}" for m in found if m]
 
@@ -178,7 +178,7 @@ def test_a_program_with_everything_is_drawn_as_it_was(tmp_path, by_level, suffix
     ],
 )
 def test_every_kind_of_part_is_drawn_with_what_it_declares(label):
-    assert label in labels_of(to_mermaid(assemble(Everything())))
+    assert label in labels_of(Diagram(assemble(Everything())).mermaid)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_every_kind_of_relation_is_drawn(arrow):
 
 
 def test_what_belongs_to_a_mode_stands_in_its_box():
-    dot = to_dot(assemble(Everything()))
+    dot = Diagram(assemble(Everything())).dot
     box = dot[dot.index('label="mode on"') :]
 
     assert "timer blink" in box
@@ -220,7 +220,7 @@ def test_members_that_differ_are_drawn_apart():
             self.gather = Gather(4)
             self.connect(self.mixed.sent, self.gather.heard)
 
-    titles = labels_of(to_mermaid(assemble(Main())))
+    titles = labels_of(Diagram(assemble(Main())).mermaid)
 
     assert [title for title in titles if "Counter" in title] == ["mixed[0, 2..3]: Counter", "mixed[1]: Counter"]
     assert "mixed[1].sent -> gather.heard: all to channel 1" in arrows_of(Main())
@@ -266,7 +266,7 @@ def test_banks_in_banks_are_drawn_once():
         def __init__(self) -> None:
             self.inner = bank(3, lambda _: Inner())
 
-    labels = labels_of(to_mermaid(assemble(Main())))
+    labels = labels_of(Diagram(assemble(Main())).mermaid)
 
     assert labels.count("1 send") == 1
     assert "inner: Inner, bank of 3" in labels
@@ -302,7 +302,7 @@ def test_levels_run_along_the_arrows():
 
 
 def test_levels_show_members_together_and_hidden_reactions_not_at_all():
-    labels = nodes_of(to_dot(assemble(Pipeline(3)), by_level=True))
+    labels = nodes_of(Diagram(assemble(Pipeline(3)), by_level=True).dot)
 
     assert labels == [
         "Pipeline, by level",
@@ -322,7 +322,7 @@ def test_levels_tell_members_apart_that_run_at_different_levels():
                 self.connect(self.counter.sent, self.echoes[index].heard)
             self.connect(self.echoes[0].said, self.echoes[3].heard)
 
-    labels = nodes_of(to_dot(assemble(Main()), by_level=True))
+    labels = nodes_of(Diagram(assemble(Main()), by_level=True).dot)
 
     assert r"echoes.say\nmembers 0..2" in labels
     assert "echoes[3].say" in labels
@@ -340,7 +340,7 @@ def test_levels_count_members_of_banks_in_banks():
         def __init__(self) -> None:
             self.inner = bank(3, lambda _: Inner())
 
-    labels = nodes_of(to_dot(assemble(Main()), by_level=True))
+    labels = nodes_of(Diagram(assemble(Main()), by_level=True).dot)
 
     assert labels.count(r"inner.echoes.say\n3 of 6 members") == 2
     assert r"inner.counter.send\nall 3 members" in labels
@@ -378,7 +378,7 @@ def test_levels_show_the_deadlines_that_reactions_inherit():
             self.counter, self.hurried = Counter(), Hurried()
             self.connect(self.counter.sent, self.hurried.heard)
 
-    labels = nodes_of(to_dot(assemble(Main()), by_level=True))
+    labels = nodes_of(Diagram(assemble(Main()), by_level=True).dot)
 
     assert r"counter.send\ndeadline 3 ms, inferred" in labels
     assert r"hurried.hurry\ndeadline 3 ms" in labels
@@ -398,7 +398,7 @@ class Oddly(Reactor):
 
 
 def test_odd_names_are_escaped_in_mermaid():
-    mermaid = to_mermaid(assemble(Oddly()))
+    mermaid = Diagram(assemble(Oddly())).mermaid
 
     assert all(f"timer {name} / offset 0, once" in labels_of(mermaid) for name in ODD)
     # A backtick would make Markdown of a label, and these characters end it or what is around it.
@@ -411,7 +411,7 @@ def test_odd_names_are_escaped_in_mermaid():
 
 @needs_graphviz
 def test_odd_names_come_through_graphviz():
-    tree = ET.fromstring(to_svg(assemble(Oddly())))
+    tree = ET.fromstring(Diagram(assemble(Oddly())).svg())
     texts = [
         "".join(node.itertext()).replace("\N{NO-BREAK SPACE}", " ") for node in tree.iter() if node.tag.endswith("text")
     ]
@@ -489,4 +489,4 @@ def test_times_are_exact_in_the_largest_unit(time_ns, said):
         def __init__(self) -> None:
             self.timer = Timer(time_ns)
 
-    assert f"timer timer / offset 0, period {said}" in labels_of(to_mermaid(assemble(Main())))
+    assert f"timer timer / offset 0, period {said}" in labels_of(Diagram(assemble(Main())).mermaid)

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from runtimes.reactor import Program, ReactionFailed, Reactor, Timer, ms, reaction, shutdown, startup
+from runtimes.reactor import (
+    LogicalAction,
+    Program,
+    ReactionFailed,
+    Reactor,
+    ReactorError,
+    Timer,
+    UndeclaredError,
+    ms,
+    reaction,
+    shutdown,
+    startup,
+)
 from tests.reactor.conftest import run_on
 from tests.reactor.lines import lines_of_trace
 from tests.reactor.programs import Counter, Crossing, Farewell, PingPong, Pipeline, Sieve
@@ -176,3 +188,54 @@ def test_a_reactor_can_be_asked_between_tags_wherever_it_lives(way: dict[str, An
         assert program.ask("diary", "read") == ["startup", "(0 ns, 0)", "(1000000 ns, 0)"]
         program.advance(1)
         assert program.ask("diary", "read")[-1] == "(2000000 ns, 0)"
+
+
+class Once(Reactor):
+    """Acts at one millisecond, never again, and says what it knows of the tag that was last."""
+
+    waited = LogicalAction[None](delay_ns=1 * ms)
+
+    @reaction(startup, effects=[waited])
+    def begin(self) -> None:
+        self.waited.schedule()
+
+    @reaction(waited)
+    def act(self) -> None:
+        pass
+
+    def present(self) -> tuple[str, bool]:
+        return str(self.tag), self.waited.is_present
+
+    def break_a_rule(self) -> None:
+        self.request_stop()
+
+    def fail(self) -> None:
+        raise ValueError("with this")
+
+
+class OnceAndOften(Reactor):
+    """Two of whom one does nothing in most tags."""
+
+    def __init__(self) -> None:
+        self.once, self.often = Once(), Counter()
+
+
+@pytest.mark.parametrize("home", ["once", "often"])
+def test_who_is_asked_knows_the_last_tag_though_nothing_happened_there_then(way: dict[str, Any], home: str) -> None:
+    with Program(OnceAndOften, fast=True, placement=elsewhere(way, home), **way) as program:
+        assert program.ask("once", "present") == ("(0 ns, 0)", False)
+        program.advance(2)
+        assert program.ask("once", "present") == ("(1000000 ns, 0)", True)
+        program.advance(2)
+        assert program.ask("once", "present") == ("(3000000 ns, 0)", False)
+
+
+@pytest.mark.parametrize("home", ["once", "often"])
+def test_what_a_method_raises_that_is_asked_for_is_told_alike_wherever_it_lives(way: dict[str, Any], home: str) -> None:
+    with Program(OnceAndOften, fast=True, placement=elsewhere(way, home), **way) as program:
+        program.advance(1)
+        with pytest.raises(ReactorError, match=r"^'fail' of reactor 'once' failed: ValueError: with this$"):
+            program.ask("once", "fail")
+        with pytest.raises(UndeclaredError, match="requests a stop but does not declare it"):
+            program.ask("once", "break_a_rule")
+        assert program.advance(2).size == 2

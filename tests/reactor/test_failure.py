@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -13,8 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -22,7 +18,6 @@ import pytest
 from runtimes.reactor import (
     AssemblyError,
     Input,
-    LogicalAction,
     Output,
     Program,
     ReactionFailed,
@@ -30,279 +25,59 @@ from runtimes.reactor import (
     Reactor,
     ReactorError,
     Timer,
-    Watchdog,
     WorkerDied,
     ms,
     reaction,
     s,
-    shutdown,
-    startup,
 )
+from tests.reactor.conftest import WAYS_OF_TWO
+from tests.reactor.failing_programs import (
+    Build,
+    Clocked,
+    Closing,
+    Eventful,
+    Guarded,
+    Late,
+    Opening,
+    crash,
+    kill_me,
+    kill_worker,
+    leave_with_seven,
+    leave_with_words,
+    program_of,
+    raise_mute,
+    raise_unloadable,
+    raise_unpicklable,
+    raise_value_error,
+    sleep_a_little,
+    sleep_long,
+    work_for_ever,
+)
+from tests.semaphores import semaphores_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
-WAYS: dict[str, dict[str, Any]] = {
-    "inline": {"executor": "inline"},
-    "threads": {"executor": "threads", "workers": 2},
-    "processes": {"executor": "processes", "workers": 2, "start_method": "fork"},
-    "semaphores": {"executor": "processes", "workers": 2, "start_method": "fork", "native": False},
-    "spawn": {"executor": "processes", "workers": 2, "start_method": "spawn"},
-}
-PREFIX = f"failure-{os.getpid()}-"
-"""How the semaphores of this process are named."""
+SPAWN: dict[str, Any] = {"executor": "processes", "workers": 2, "start_method": "spawn"}
 GUARD_S = 60.0
 """A hang is what fails here, not a slow machine."""
 
-
-@pytest.fixture(params=[name for name in WAYS if name != "spawn"])
-def way(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """A way to run; spawned workers take a second to start, so they have tests of their own."""
-    return dict(WAYS[request.param])
-
-
-@pytest.fixture(params=[0, 1], ids=["in the caller", "in another worker"])
-def home(request: pytest.FixtureRequest, way: dict[str, Any]) -> int:
-    """The worker in which the reaction fails."""
-    if request.param and way["executor"] == "inline":
-        pytest.skip("there is one worker")
-    return int(request.param)
-
-
-def left_behind() -> set[str]:
-    """Processes, threads, descriptors and shared memory of this process."""
-    processes = {f"process {child.pid}" for child in psutil.Process().children(recursive=True)}
-    threads = {f"thread {thread.name}" for thread in threading.enumerate() if thread.name.startswith("reactor")}
-    named = {str(path) for path in Path("/dev/shm").glob(f"sem.{PREFIX}*")}
-    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    return (
-        processes | threads | named | {f"descriptor {at} {to}" for at, to in enumerate(links) if "memfd:reactor" in to}
-    )
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    # Started once for all programs of a process that spawns; it ends with the process.
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()
-    before = left_behind()
-    with semaphores_named():
-        yield
-    gc.collect()  # an exception that a test has caught holds the frames it came through
-    assert left_behind() - before == set()
-
-
-@contextlib.contextmanager
-def semaphores_named() -> Iterator[None]:
-    """Let this process give its semaphores names that tell them from those of others on the machine."""
-    settings = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # there is no public way
-    before = settings["semprefix"]
-    settings["semprefix"] = f"/{PREFIX}"
-    try:
-        yield
-    finally:
-        settings["semprefix"] = before
-
-
-def raise_value_error() -> Never:
-    raise ValueError("three is too many")
-
-
-class Unpicklable(Exception):  # noqa: N818 - for a test
-    def __init__(self) -> None:
-        super().__init__("holds a lock")
-        self.lock = threading.Lock()
-
-
-class Unloadable(Exception):  # noqa: N818 - for a test
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__(f"{one} and {two}")
-
-
-class Mute(Exception):  # noqa: N818 - for a test
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
-
-
-def raise_unpicklable() -> Never:
-    raise Unpicklable
-
-
-def raise_unloadable() -> Never:
-    raise Unloadable(1, 2)
-
-
-def raise_mute() -> Never:
-    raise Mute
-
-
-def leave_with_seven() -> Never:
-    sys.exit(7)
-
-
-def leave_with_words() -> Never:
-    sys.exit("enough")
-
-
-def kill_me() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def kill_worker() -> None:
-    multiprocessing.active_children()[0].kill()
-
-
-def crash() -> None:
-    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def sleep_long() -> None:
-    time.sleep(1000)
-
-
-def sleep_a_little() -> None:
-    time.sleep(0.01)
-
-
-def work_for_ever() -> None:
-    while True:
-        pass
-
-
-class Clocked(Reactor):
-    """One timer: its plan is known, and fused."""
-
-    tick = Timer(1 * ms)
-
-    def __init__(self, fail: Callable[[], object]) -> None:
-        self.fail = fail
-        self.tags = 0
-
-    @reaction(tick)
-    def act(self) -> None:
-        self.tags += 1
-        if self.tags == 3:
-            self.fail()
-
-
-class Eventful(Reactor):
-    """Lives on events."""
-
-    again = LogicalAction[None](delay_ns=1 * ms)
-
-    def __init__(self, fail: Callable[[], object]) -> None:
-        self.fail = fail
-        self.tags = 0
-
-    @reaction(startup, again, effects=[again])
-    def act(self) -> None:
-        self.tags += 1
-        if self.tags == 3:
-            self.fail()
-        self.again.schedule()
-
-
-class Opening(Reactor):
-    """Fails as it starts up."""
-
-    def __init__(self, fail: Callable[[], object]) -> None:
-        self.fail = fail
-
-    @reaction(startup)
-    def act(self) -> None:
-        self.fail()
-
-
-class Closing(Reactor):
-    """Fails as it shuts down."""
-
-    def __init__(self, fail: Callable[[], object]) -> None:
-        self.fail = fail
-
-    @reaction(shutdown)
-    def act(self) -> None:
-        self.fail()
-
-
-class Late(Reactor):
-    """Fails in the handler of a deadline."""
-
-    def __init__(self, fail: Callable[[], object]) -> None:
-        self.fail = fail
-
-    @reaction(startup, deadline_ns=0)
-    def act(self) -> None:
-        pass
-
-    @act.late
-    def too_late(self) -> None:
-        self.fail()
-
-
-class Guarded(Reactor):
-    """Fails in the handler of a watchdog."""
-
-    dog = Watchdog(1 * ms)
-
-    def __init__(self, fail: Callable[[], object]) -> None:
-        self.fail = fail
-
-    @reaction(startup, effects=[dog])
-    def open(self) -> None:
-        self.dog.start()
-
-    @dog.handler()
-    def act(self) -> None:
-        self.fail()
-
-
-class Other(Reactor):
-    """Something for the other worker."""
-
-    @reaction(startup)
-    def open(self) -> None:
-        pass
-
-
-class Pair(Reactor):
-    """One that fails, and another."""
-
-    def __init__(self, kind: type[Any], fail: Callable[[], object]) -> None:
-        self.failing = kind(fail)
-        self.other = Other()
-
-
-class Build:
-    """Makes a pair; it can be pickled."""
-
-    def __init__(self, kind: type[Any], fail: Callable[[], object]) -> None:
-        self.kind, self.fail = kind, fail
-
-    def __call__(self) -> Pair:
-        return Pair(self.kind, self.fail)
-
-
-def program_of(kind: type[Any], fail: Callable[[], object], home: int, way: dict[str, Any], **options: Any) -> Program:
-    """A program whose reactor `failing` lives in worker `home`."""
-    placement = {} if way["executor"] == "inline" else {"placement": {"failing": home, "other": 1 - home}}
-    return Program(Build(kind, fail), **{"fast": True, **way, **placement, **options})
-
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 KINDS: list[type[Any]] = [Clocked, Eventful, Opening, Closing, Late, Guarded]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_exception_ends_the_program_and_names_reactor_reaction_and_tag(
-    kind: type[Any], home: int, way: dict[str, Any]
+    kind: type[Any], home: int, way_of_two: dict[str, Any]
 ) -> None:
-    program = program_of(kind, raise_value_error, home, way, keepalive=kind is Guarded)
+    program = program_of(kind, raise_value_error, home, way_of_two, keepalive=kind is Guarded)
     with pytest.raises(
         ReactionFailed, match=r"^Reaction 'failing\.act' failed at tag \(\d+ ns, \d+\): ValueError: three is too many"
     ) as failure:
         program.run(2 * ms if kind is not Guarded else 1000 * s)
-    if home and way["executor"] == "processes":
+    if home and way_of_two["executor"] == "processes":
         assert "in raise_value_error" in failure.value.remote_traceback
     else:
         assert isinstance(failure.value.__cause__, ValueError)
@@ -310,10 +85,10 @@ def test_an_exception_ends_the_program_and_names_reactor_reaction_and_tag(
 
 def test_failures_of_spawned_workers_are_told_like_others() -> None:
     with pytest.raises(ReactionFailed, match=r"'failing\.act' failed .* ValueError: three") as failure:
-        program_of(Clocked, raise_value_error, 1, dict(WAYS["spawn"])).run(10 * ms)
+        program_of(Clocked, raise_value_error, 1, SPAWN).run(10 * ms)
     assert "in raise_value_error" in failure.value.remote_traceback
     with pytest.raises(SystemExit) as leaving:
-        program_of(Eventful, leave_with_seven, 1, dict(WAYS["spawn"])).run(10 * ms)
+        program_of(Eventful, leave_with_seven, 1, SPAWN).run(10 * ms)
     assert leaving.value.code == 7
 
 
@@ -326,19 +101,19 @@ def test_failures_of_spawned_workers_are_told_like_others() -> None:
     ],
 )
 def test_an_exception_that_does_not_travel_is_told_all_the_same(
-    fail: Callable[[], object], said: str, home: int, way: dict[str, Any]
+    fail: Callable[[], object], said: str, home: int, way_of_two: dict[str, Any]
 ) -> None:
     with pytest.raises(ReactionFailed, match=re.escape(said)):
-        program_of(Clocked, fail, home, way).run(10 * ms)
+        program_of(Clocked, fail, home, way_of_two).run(10 * ms)
 
 
 @pytest.mark.parametrize(
     ("kind", "leave", "code"), [(Clocked, leave_with_words, "enough"), *((kind, leave_with_seven, 7) for kind in KINDS)]
 )
 def test_system_exit_in_a_reaction_gives_the_program_its_code(
-    kind: type[Any], leave: Callable[[], object], code: object, home: int, way: dict[str, Any]
+    kind: type[Any], leave: Callable[[], object], code: object, home: int, way_of_two: dict[str, Any]
 ) -> None:
-    program = program_of(kind, leave, home, way, keepalive=kind is Guarded)
+    program = program_of(kind, leave, home, way_of_two, keepalive=kind is Guarded)
     with pytest.raises(SystemExit) as leaving:
         program.run(2 * ms if kind is not Guarded else 1000 * s)
     assert leaving.value.code == code
@@ -389,6 +164,45 @@ def test_a_value_that_cannot_be_sent_to_another_process_names_port_and_reaction(
         program.run(10 * ms)
 
 
+class Sealed:
+    """Can be pickled, but not unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    raise RuntimeError("sealed for good")
+
+
+class Sealing(Reactor):
+    """Sends what cannot be unpickled."""
+
+    tick = Timer(1 * ms)
+    sealed = Output[Any]()
+
+    @reaction(tick, effects=[sealed])
+    def send(self) -> None:
+        self.sealed.set(Sealed())
+
+
+class Sealer(Reactor):
+    def __init__(self) -> None:
+        self.sealing, self.keeper = Sealing(), Keeper()
+        self.connect(self.sealing.sealed, self.keeper.lock)
+
+
+@pytest.mark.parametrize("home", [0, 1])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_value_that_cannot_be_opened_in_another_process_names_port_and_reaction(home: int, fast: bool) -> None:
+    placement = {"sealing": home, "keeper": 1 - home}
+    program = Program(Sealer, executor="processes", workers=2, start_method="fork", placement=placement, fast=fast)
+    with pytest.raises(
+        ReactionFailed, match=r"'sealing\.send' failed .*RuntimeError: sealed for good.*What 'sealing\.sealed' has sent"
+    ):
+        program.run(10 * ms)
+
+
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize(("die", "name"), [(kill_me, "SIGKILL"), (crash, "SIGSEGV")])
@@ -418,15 +232,15 @@ def test_a_worker_killed_while_the_caller_waits_for_time_or_events_ends_the_prog
 @pytest.mark.parametrize("fail", [sleep_long, work_for_ever])
 @pytest.mark.parametrize("kind", [Clocked, Eventful, Late])
 def test_a_reaction_that_never_returns_is_named_and_ends_the_program(
-    kind: type[Any], fail: Callable[[], object], home: int, way: dict[str, Any]
+    kind: type[Any], fail: Callable[[], object], home: int, way_of_two: dict[str, Any]
 ) -> None:
-    if home and way["executor"] == "threads":
+    if home and way_of_two["executor"] == "threads":
         pytest.skip("the thread cannot be ended: the test below runs in a process of its own")
     began_s = time.monotonic()
     with pytest.raises(
         ReactionStuck, match=r"^Reaction 'failing\.act' has not returned for [\d.]+ s at tag \(\d+ ns, \d+\)\."
     ) as stuck:
-        program_of(kind, fail, home, way, watch_s=0.2).run()
+        program_of(kind, fail, home, way_of_two, watch_s=0.2).run()
     assert stuck.value.running_s >= 0.2
     assert time.monotonic() - began_s < GUARD_S
     if home:
@@ -464,8 +278,8 @@ class Chain(Reactor):
         self.connect(self.slow.out, self.sink.taken)
 
 
-def test_reactions_that_return_in_time_are_left_alone(way: dict[str, Any]) -> None:
-    program_of(Clocked, sleep_a_little, 0, way, watch_s=30.0).run(20 * ms)
+def test_reactions_that_return_in_time_are_left_alone(way_of_two: dict[str, Any]) -> None:
+    program_of(Clocked, sleep_a_little, 0, way_of_two, watch_s=30.0).run(20 * ms)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -481,7 +295,8 @@ def test_a_watch_time_that_is_not_positive_is_an_error(watch_s: float) -> None:
 ALONE = """
 import gc, json, os, sys, time
 from multiprocessing import resource_tracker
-from tests.reactor import test_failure as here
+from tests.reactor import failing_programs as here
+from tests.semaphores import named_after_this_process
 
 if __name__ == "__main__":
     kind, fail, home, way, options = json.loads(sys.argv[1])
@@ -489,7 +304,8 @@ if __name__ == "__main__":
     program = here.program_of(getattr(here, kind), getattr(here, fail), home, way, **options)
     descriptors = len(os.listdir("/proc/self/fd"))
     try:
-        with here.semaphores_named(), here.saying_when_it_runs(program):
+        with named_after_this_process():
+            print("ready", flush=True)
             program.run()
     except BaseException as error:
         print(f"{type(error).__name__}: {error}")
@@ -497,20 +313,6 @@ if __name__ == "__main__":
     gc.collect()  # the exception held the frames it came through
     print(len(os.listdir("/proc/self/fd")) - descriptors, "descriptors")
 """
-
-
-class saying_when_it_runs:  # noqa: N801 - a context manager
-    """Print a line as soon as the program has begun."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-
-    def __enter__(self) -> None:
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def run_alone(  # noqa: PLR0913, PLR0917 - a program, and where it runs
@@ -547,67 +349,26 @@ def wait_until_all_ended(group: int) -> None:
     while not all_ended(group):
         assert time.monotonic() < deadline_s, "a process outlived its program"
         time.sleep(0.02)
-    assert list(Path("/dev/shm").glob(f"sem.failure-{group}-*")) == []
+    assert semaphores_of(group) == set()
 
 
 def test_a_thread_that_never_returns_is_named_and_left_to_the_end_of_the_process(
     tmp_path: Path, repository: Path
 ) -> None:
-    with run_alone(tmp_path, repository, "Clocked", "sleep_long", 1, WAYS["threads"], watch_s=0.2) as process:
+    with run_alone(tmp_path, repository, "Clocked", "sleep_long", 1, WAYS_OF_TWO["threads"], watch_s=0.2) as process:
         said, complained = process.communicate(timeout=GUARD_S)
     assert "ReactionStuck: Reaction 'failing.act' has not returned" in said
     assert "Thread 'reactor-worker-1', where it runs, cannot be ended" in said
     assert complained == ""
 
 
-def deaf() -> None:
-    """Never return, and let nothing interrupt it."""
-    while True:
-        with contextlib.suppress(BaseException):
-            time.sleep(1000)
-
-
 def test_a_caller_that_cannot_be_interrupted_ends_with_a_message(tmp_path: Path, repository: Path) -> None:
-    with run_alone(tmp_path, repository, "Clocked", "deaf", 0, WAYS["processes"], watch_s=0.2) as process:
+    with run_alone(tmp_path, repository, "Clocked", "deaf", 0, WAYS_OF_TWO["processes"], watch_s=0.2) as process:
         _, complained = process.communicate(timeout=GUARD_S)
     assert process.returncode == 1
     assert "Reaction 'failing.act' has not returned" in complained
     assert "It could not be interrupted, so the process ends." in complained
     wait_until_all_ended(process.pid)
-
-
-class Running(Reactor):
-    """Runs until someone interrupts it, and would say so if it shut down."""
-
-    tick = Timer(1 * ms)
-
-    def __init__(self, fail: Callable[[], object]) -> None:
-        self.fail = fail
-
-    @reaction(tick)
-    def act(self) -> None:
-        self.fail()
-
-    @reaction(shutdown)
-    def close(self) -> None:
-        sys.stdout.write("shut down\n")
-
-
-class Idle(Reactor):
-    def __init__(self, fail: Callable[[], object]) -> None:
-        self.fail = fail
-
-    @reaction(startup)
-    def open(self) -> None:
-        self.fail()
-
-    @reaction(shutdown)
-    def close(self) -> None:
-        sys.stdout.write("shut down\n")
-
-
-def nothing() -> None:
-    pass
 
 
 LOOPS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -631,7 +392,7 @@ def test_ctrl_c_ends_the_program_without_shutdown_reactions(
     how: str, loop: str, whole_group: bool, tmp_path: Path, repository: Path
 ) -> None:
     kind, fail, options = LOOPS[loop]
-    with run_alone(tmp_path, repository, kind, fail, 0, WAYS[how], **options) as process:
+    with run_alone(tmp_path, repository, kind, fail, 0, (WAYS_OF_TWO | {"spawn": SPAWN})[how], **options) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(1.0 if how == "spawn" else 0.3)
@@ -678,7 +439,7 @@ SHORT = """
 import resource, sys
 import psutil
 from runtimes.reactor import Program
-from tests.reactor import test_failure as here
+from tests.reactor import failing_programs as here
 
 if __name__ == "__main__":
     limit, amount, how = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -695,39 +456,6 @@ if __name__ == "__main__":
     except BaseException as error:
         print(f"{type(error).__name__}: {error}")
 """
-
-
-class Parcel(Reactor):
-    """Sends more and more."""
-
-    tick = Timer(1 * ms)
-    parcel = Output[Any]()
-
-    def __init__(self, amount: int) -> None:
-        self.amount = amount
-
-    @reaction(startup)
-    def open(self) -> None:
-        pass
-
-    @reaction(tick, effects=[parcel])
-    def send(self) -> None:
-        self.amount = min(2 * self.amount, 1 << 27)
-        self.parcel.set(bytearray(self.amount))
-
-
-class Receiving(Reactor):
-    parcel = Input[Any]()
-
-    @reaction(parcel)
-    def take(self) -> None:
-        pass
-
-
-class Parcels(Reactor):
-    def __init__(self, amount: int) -> None:
-        self.sender, self.receiver = Parcel(amount), Receiving()
-        self.connect(self.sender.parcel, self.receiver.parcel)
 
 
 def run_short(tmp_path: Path, repository: Path, *arguments: object) -> str:

@@ -25,9 +25,10 @@ from runtimes.reactor import (
     modes,
     ms,
     partition,
+    peers,
     plan,
     ranks,
-    worker,
+    setters,
 )
 from tests.reactor.conftest import run_on
 from tests.reactor.fuzz import difference, placement_of, reference_lines, run_lines
@@ -114,7 +115,7 @@ def test_a_skipped_wait_is_caught(monkeypatch: pytest.MonkeyPatch, way: dict[str
         cues = script(*args)
         return [cue if cue.wait is None else replace(cue, wait=(*cue.wait[:2], cue.wait[2] - 1)) for cue in cues]
 
-    monkeypatch.setattr(worker, "script", hasty)
+    monkeypatch.setattr(peers, "script", hasty)
     assert program_differs(way, Hurry, **options)
     assert random_programs_differ(way)
 
@@ -222,6 +223,11 @@ def test_colliding_events_that_do_not_take_another_microstep_are_caught(monkeypa
         return place(self, asked, value)
 
     monkeypatch.setattr(events.LiveAction, "_place", forgetful)
+    assert random_programs_differ(INLINE)
+
+
+def test_delayed_values_that_do_not_take_another_microstep_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setters, "_following", lambda *_: 0)
     assert random_programs_differ(INLINE)
 
 

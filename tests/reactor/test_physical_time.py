@@ -358,13 +358,6 @@ def test_a_physical_action_may_be_scheduled_from_any_thread_and_none_is_lost_or_
     assert lines(trace, "crowd.hear")[-1].outputs == at(0, 0, "", said=True).outputs
 
 
-@pytest.mark.parametrize("executor", ["inline", "processes"])
-def test_none_of_100_000_concurrent_schedules_is_lost(executor: str) -> None:
-    way: dict[str, Any] = {"executor": executor, "workers": 2 if executor == "processes" else 1}
-    # It ends with the last of them, and only then.
-    Program(partial(Hall, 25_000), placement={"crowd": 1} if executor == "processes" else None, **way).run()
-
-
 class ModalDoor(Reactor):
     """Rings, as an outsider would, for a mode that is not active."""
 
@@ -443,6 +436,67 @@ def test_a_watchdog_runs_its_handler_once_when_physical_time_reaches_its_expiry(
     trace = run(way, Yard, placement={"guarded": 1} if "workers" in way else None)
     (heard,) = lines(trace, "guarded.hear")
     assert heard.outputs == at(0, 0, "", said=(1, True)).outputs
+
+
+class Asleep(Reactor):
+    """A watchdog whose reactor does nothing until it has expired."""
+
+    dog = Watchdog(20 * ms)
+    barked = LogicalAction[None]()
+
+    @reaction(startup, effects=[dog])
+    def begin(self) -> None:
+        self.dog.start()
+
+    @dog.handler(effects=[barked])
+    def bark(self) -> None:
+        self.barked.schedule()
+
+    @reaction(barked, effects=[stop])
+    def wake(self) -> None:
+        self.request_stop()
+
+    def now(self) -> Tag:
+        return self.tag
+
+
+class Night(Reactor):
+    """It sleeps elsewhere."""
+
+    def __init__(self) -> None:
+        self.counter, self.asleep = Counter(), Asleep()
+
+
+def test_asking_a_reactor_does_not_move_its_watchdogs_expiry_to_a_tag_at_which_nothing_happened_there(
+    way: dict[str, Any],
+) -> None:
+    """A replay lets it expire after a tag in which its worker takes part."""
+    placement = {"asleep": 1} if "workers" in way else None
+    with Program(Night, recording=True, placement=placement, **way) as program:
+        program.advance(5)
+        assert program.ask("asleep", "now") == Tag(4 * ms, 0)
+        while not program.ended:
+            program.advance(1)
+        program.stop()
+    trace = program.trace()
+    there = [line for line in lines(trace) if placement is None or line.path.startswith("asleep")]
+    (expiry,) = trace.expiries
+    assert (expiry.time_ns, expiry.microstep) in {(line.time_ns, line.microstep) for line in there}
+
+
+@pytest.mark.parametrize("executor", ["inline", "threads", "processes"])
+def test_a_replay_has_the_events_of_a_watchdogs_handler_at_their_tags_wherever_it_lives(
+    way: dict[str, Any], executor: str
+) -> None:
+    """While it sleeps its worker takes part in no tag, and others go on: when it barks is the clock's choice."""
+    trace = run(way, Night, placement={"asleep": 1} if "workers" in way else None)
+    again: dict[str, Any] = {"executor": executor}
+    if executor != "inline":
+        again |= {"workers": 2, "placement": {"asleep": 1}}
+    replayed = run(again, Night, replay=trace)
+    assert lines(replayed) == lines(trace)
+    assert replayed.expiries == trace.expiries
+    assert trace.expiries[0].earliest[0] > (trace.expiries[0].time_ns, trace.expiries[0].microstep)
 
 
 class Leashed(Reactor):

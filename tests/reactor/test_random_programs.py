@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 
 from tests.reactor.fuzz import difference, placement_of, reference_lines, run_lines
 from tests.reactor.random_programs import plan_of
+
+if TYPE_CHECKING:
+    from tests.reactor.lines import Line
 
 seeds = st.integers(0, 2**32)
 # A smaller seed makes no smaller program, so there is nothing to shrink.
@@ -58,17 +61,24 @@ def test_spawned_workers_give_it_too(start_method: str) -> None:
         check(seed, executor="processes", workers=2, start_method=start_method)
 
 
-def test_random_programs_do_something_and_differ() -> None:
+@pytest.fixture(scope="module")
+def drawn() -> list[tuple[Any, list[Line]]]:
+    """Some random programs with their traces."""
+    plans = [plan_of(Random(seed)) for seed in range(150)]
+    return [(plan, reference_lines(plan)) for plan in plans]
+
+
+def test_random_programs_do_something_and_differ(drawn: list[tuple[Any, list[Line]]]) -> None:
     """What is compared is no empty trace: most programs run for a while, and each has a trace of its own."""
-    traces = [reference_lines(plan_of(Random(seed))) for seed in range(100)]
-    assert sum(len(lines) > 5 for lines in traces) >= 60
-    assert len({tuple(lines) for lines in traces if len(lines) > 5}) == sum(len(lines) > 5 for lines in traces)
+    long = [tuple(lines) for _, lines in drawn if len(lines) > 5]
+    assert len(long) >= 90
+    assert len(set(long)) == len(long)
 
 
-def test_random_programs_use_everything_that_they_may() -> None:
+def test_random_programs_use_everything_that_they_may(drawn: list[tuple[Any, list[Line]]]) -> None:
     """Late handlers, microsteps, modes that change, arrays, several channels, stops: each occurs in some of them."""
-    lines = [line for seed in range(150) for line in reference_lines(plan_of(Random(seed)))]
-    text = " ".join(repr(plan_of(Random(seed))) for seed in range(150))
+    lines = [line for _, trace in drawn for line in trace]
+    text = " ".join(repr(plan) for plan, _ in drawn)
     assert any(line.late for line in lines)
     assert any(line.microstep >= 3 for line in lines)
     assert any(channel == 2 for line in lines for _, channel, _ in line.outputs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -11,8 +10,7 @@ import sys
 import threading
 import time
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -20,31 +18,32 @@ import pytest
 from runtimes.reactor import AssemblyError, Program, ReactionFailed, Reactor, ReactorError, WorkerDied, ms
 from runtimes.reactor.board import ABORTED, REACHED, TIMED_OUT, BoardHandle
 from runtimes.reactor.processes import fork_is_safe
+from tests.reactor.conftest import traces
 from tests.reactor.reactors import Arrays, Bombs, Counter, FanOutFanIn, Post, Recorder, SleepyBank
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def traces() -> set[str]:
-    """What shows that a program runs: worker processes, descriptors of shared memory, named semaphores."""
-    workers = {f"process {child.pid}" for child in multiprocessing.active_children()}
-    named = {str(path) for path in Path("/dev/shm").iterdir() if path.name.startswith("sem.")}
-    links = {str(link): str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
-    return workers | named | {f"{link} {to}" for link, to in links.items() if "memfd:reactor" in to}
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def test_a_running_program_leaves_traces_that_the_checks_here_would_find() -> None:
     before = traces()
     with Program(SleepyBank, executor="processes", workers=2, start_method="spawn", native=False, fast=True) as program:
         program.advance(1)
-        kinds = {trace.split()[0].split("/")[1 if trace.startswith("/") else 0] for trace in traces() - before}
-    assert kinds == {"process", "dev", "proc"}
+        kinds = {trace.split()[0] for trace in traces() - before}
+    assert kinds == {"process", "semaphore", "descriptor"}
 
 
-WAYS: list[dict[str, Any]] = [
+FORKED: list[dict[str, Any]] = [
     {"workers": 2, "start_method": "fork"},
     {"workers": 4, "start_method": "fork"},
+    {"workers": 2, "start_method": "fork", "native": False},
+]
+STARTED: list[dict[str, Any]] = [
     {"workers": 2, "start_method": "spawn"},
     {"workers": 3, "start_method": "forkserver"},
-    {"workers": 2, "start_method": "fork", "native": False},
     {"workers": 3, "start_method": "spawn", "native": False},
 ]
 
@@ -53,18 +52,20 @@ def _name(way: dict[str, Any]) -> str:
     return f"{way['workers']} workers, {way['start_method']}{'' if way.get('native', True) else ', semaphores'}"
 
 
-@pytest.fixture(params=WAYS, ids=_name)
+@pytest.fixture(params=[*FORKED, *STARTED], ids=_name)
 def way(request: pytest.FixtureRequest) -> dict[str, Any]:
     return dict(request.param)
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Any:
-    """No process, no descriptor and no entry in shared memory outlives a program."""
-    before = traces()
-    yield
-    gc.collect()  # an exception that a test has caught holds the frames it came through
-    assert traces() - before == set()
+@pytest.fixture(params=FORKED, ids=_name)
+def forked(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return dict(request.param)
+
+
+@pytest.fixture(params=STARTED, ids=_name)
+def started(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Workers that begin with nothing: each takes a second."""
+    return dict(request.param)
 
 
 def log_of(main: Any, tags: int, **how: Any) -> Any:
@@ -77,16 +78,21 @@ def log_of(main: Any, tags: int, **how: Any) -> Any:
 
 
 @pytest.mark.parametrize("after_ns", [None, 1 * ms, 3 * ms])
-def test_values_are_the_same_in_processes_as_inline(way: dict[str, Any], after_ns: int | None) -> None:
+def test_values_are_the_same_in_processes_as_inline(forked: dict[str, Any], after_ns: int | None) -> None:
     main = partial(FanOutFanIn, 5, after_ns)
-    assert log_of(main, 40, executor="processes", **way) == log_of(main, 40)
+    assert log_of(main, 40, executor="processes", **forked) == log_of(main, 40)
 
 
 @pytest.mark.parametrize("steady", [False, True])
 @pytest.mark.parametrize("after_ns", [None, 2 * ms])
-def test_arrays_are_the_same_in_processes_as_inline(way: dict[str, Any], after_ns: int | None, steady: bool) -> None:
+def test_arrays_are_the_same_in_processes_as_inline(forked: dict[str, Any], after_ns: int | None, steady: bool) -> None:
     main = partial(Arrays, 5, after_ns, steady=steady)
-    assert log_of(main, 40, executor="processes", **way) == log_of(main, 40)
+    assert log_of(main, 40, executor="processes", **forked) == log_of(main, 40)
+
+
+@pytest.mark.parametrize("main", [partial(FanOutFanIn, 5, 1 * ms), partial(Arrays, 5, None)], ids=["values", "arrays"])
+def test_values_and_arrays_are_the_same_in_workers_that_begin_with_nothing(started: dict[str, Any], main: Any) -> None:
+    assert log_of(main, 40, executor="processes", **started) == log_of(main, 40)
 
 
 def test_messages_may_outgrow_the_memory_they_began_with_and_live_as_long_as_they_are_held(way: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from runtimes.reactor import (
     ms,
     reaction,
     startup,
+    stop,
 )
 from runtimes.reactor.trace import (
     DeadlineOutcome,
@@ -45,7 +46,7 @@ STEPS = (
 TRACE = Trace(
     STEPS,
     physical=(PhysicalEvent.of("keys.press", (5, 0), {"key": "ä"}), PhysicalEvent("sink.in.relay[0]", 5, 1)),
-    expiries=(WatchdogExpiry("guard.dog", 5, 0),),
+    expiries=(WatchdogExpiry("guard.dog", 5, 0, ((6, 0), (6, 1))),),
 )
 
 
@@ -136,6 +137,8 @@ STEP = '{"tag": [0, 0], "reactor": "a", "reaction": "b"}'
         ([HEADER, STEP.replace("[0, 0]", "[1, 0]"), STEP], "line 3: its tag comes before that of the step before it"),
         ([HEADER, '{"tag": [0, 0], "physical": "a", "payload": "?"}'], "line 2: its payload is not in base 64"),
         ([HEADER, '{"tag": [0, 0], "physical": "a", "payload": 7}'], "line 2: its payload is not in base 64"),
+        ([HEADER, '{"tag": [0, 0], "watchdog": "a", "earliest": 7}'], "line 2: its earliest is 7 and not a list"),
+        ([HEADER, '{"tag": [0, 0], "watchdog": "a", "earliest": [7]}'], "line 2: its tag is 7 and not [nanoseconds"),
     ],
 )
 def test_a_file_that_breaks_a_rule_is_refused_with_line_and_rule(tmp_path, lines, said):
@@ -389,9 +392,11 @@ class Keys(Reactor):
         for key in "abc":
             self.press.schedule(key)
 
-    @reaction(press, effects=[key])
+    @reaction(press, effects=[key, stop])
     def tell(self):
         self.key.set(self.press.value)
+        if self.press.value == "c":
+            self.request_stop()
 
 
 class Screen(Reactor):
@@ -415,13 +420,13 @@ class Typing(Reactor):
 
 def test_a_run_is_replayed_from_the_file_of_its_trace(way, tmp_path):
     program = Program(Typing, recording=True)
-    program.run(100 * ms)
+    program.run()
     program.trace().save(tmp_path / "a.trace")
     recording = Trace.load(tmp_path / "a.trace")
 
     apart = {} if way["executor"] == "inline" else {"placement": {"screen": 1}}
     replay = Program(Typing, recording=True, replay=recording, **way, **apart)
-    replay.run(100 * ms)
+    replay.run()
 
     assert first_difference(recording, replay.trace()) is None
     assert [event.value for event in recording.physical] == ["a", "b", "c"]
