@@ -32,11 +32,9 @@ def force_moves(monkeypatch: pytest.MonkeyPatch, *, after_tags: int = 2, to_thre
         # pytest has a thread of its own, which ends a test that hangs; it holds no lock.
         "fork_is_safe": lambda: True,
         "_threads_are_parallel": lambda: to_threads,
-        "_unusual": lambda _assembly: 0,
-        "_FEWEST_TAGS": after_tags,
-        "_MOST_TAGS": after_tags,
     }
     for name, value in changes.items():
         monkeypatch.setattr(auto, name, value)
+    monkeypatch.setattr(AutoExecutor, "_has_seen_enough", lambda self: self._tags >= after_tags)
     monkeypatch.setattr(AutoExecutor, "_move", move_and_tell)
     return moved

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -63,6 +64,7 @@ def test_busy_processes_end_with_the_script_however_it_ends(repository: Path, ho
     script = start(repository, "--busy", "1", "--samples", "100000")
     while not any("os.getppid()" in " ".join(process.cmdline()) for process in living_of(script.pid)):
         assert script.poll() is None
+        time.sleep(0.1)
     script.send_signal(how)
     script.communicate()
 

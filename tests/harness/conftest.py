@@ -80,6 +80,26 @@ class Command:
 
 
 @pytest.fixture
+def in_this_process(installed, plugins, tmp_path, monkeypatch, capsys):
+    """`reactorbench` without a process, which takes a second to start: for what ends before anything runs."""
+    from harness.cli import main
+
+    # Only a process of its own may become the parent of all orphans.
+    monkeypatch.setattr("harness.process_tree._prctl", lambda *_: None)
+    path = [str(plugins), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments) -> subprocess.CompletedProcess:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        out, error = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, end.value.code, out, error)
+
+    return run
+
+
+@pytest.fixture
 def reactorbench(plugins, tmp_path):
     # Ray keeps sockets below it, whose paths may not be long: those of pytest are.
     with tempfile.TemporaryDirectory(prefix="t") as temporary:

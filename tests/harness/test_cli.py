@@ -152,8 +152,8 @@ COUNTING = ("run", "--workload", "counting", "--runtime", "plain")
         (["plan", "missing.toml"], "cannot be read"),
     ],
 )
-def test_bad_input_ends_in_one_short_message(reactorbench, tmp_path, arguments, said):
-    done = reactorbench(*arguments)
+def test_bad_input_ends_in_one_short_message(in_this_process, tmp_path, arguments, said):
+    done = in_this_process(*arguments)
 
     assert done.returncode == 2
     assert said in done.stderr

@@ -156,8 +156,8 @@ def test_without_graphviz_svg_says_what_to_install(reactorbench, tmp_path):
         (["counting", "--format", "dot", "--output", "."], ". cannot be written"),
     ],
 )
-def test_bad_input_is_told_in_one_message(reactorbench, tmp_path, arguments, said):
-    done = reactorbench("graph", *arguments)
+def test_bad_input_is_told_in_one_message(in_this_process, tmp_path, arguments, said):
+    done = in_this_process("graph", *arguments)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr

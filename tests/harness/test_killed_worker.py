@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,12 +14,35 @@ import psutil
 import pytest
 
 from harness.records import Record
+from tests.semaphores import prefix_of
 
 SHARED_MEMORY = Path("/dev/shm")
+# Python runs this as it starts. The harness takes away what carries the id of a process of its own.
+NAME_SEMAPHORES = f"""
+import multiprocessing
+
+multiprocessing.current_process()._config["semprefix"] = "/{prefix_of(os.getpid())}"
+"""
 
 
-def entries():
-    return set(SHARED_MEMORY.iterdir()) if SHARED_MEMORY.is_dir() else set()
+@pytest.fixture
+def reactorbench(reactorbench, tmp_path):
+    """The command; its processes name their semaphores after this one."""
+    folder = tmp_path / "start"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(NAME_SEMAPHORES, encoding="utf-8")
+    reactorbench.options["env"]["PYTHONPATH"] += f"{os.pathsep}{folder}"
+    return reactorbench
+
+
+def entries_of(pids):
+    """What is in shared memory of these processes: others on the machine have entries, too."""
+    names = {entry.name for entry in SHARED_MEMORY.iterdir()} if SHARED_MEMORY.is_dir() else set()
+    return {
+        name
+        for name in names
+        if name.startswith(f"sem.{prefix_of(os.getpid())}") or pids & set(map(int, re.findall(r"\d+", name)))
+    }
 
 
 def is_worker_of_child(child, process):
@@ -54,6 +80,24 @@ def worker_of(child, is_worker):
     return None
 
 
+HOLDS_A_SEMAPHORE = """
+import multiprocessing
+
+held = multiprocessing.get_context("spawn").Semaphore()
+print("holding it", flush=True)
+input()
+"""
+
+
+def test_a_semaphore_of_a_process_of_the_command_would_be_found(reactorbench):
+    line = [sys.executable, "-c", HOLDS_A_SEMAPHORE]
+    with subprocess.Popen(line, **reactorbench.options | {"stdin": subprocess.PIPE}) as holder:
+        assert holder.stdout.readline() == "holding it\n"
+        assert len(entries_of(set())) == 1
+        holder.communicate("\n")
+    assert entries_of(set()) == set()
+
+
 @pytest.mark.parametrize(
     ("runtime", "is_worker", "says"),
     [
@@ -64,14 +108,13 @@ def worker_of(child, is_worker):
     ],
 )
 def test_a_killed_worker_gives_a_failed_record_and_leaves_nothing(reactorbench, tmp_path, runtime, is_worker, says):
-    before = entries()
     process = reactorbench.start(
         *("run", "--workload", "simulation", "--set", "envs=2", "--runtime", runtime, "--runtime", "plain"),
         *("--invocations", "1", "--warmup-rounds", "5", "--rounds", "1000000", "--measure-s", "0"),
         *("--no-figures", "--out", "mine"),
     )
     child = wait_for(lambda: measuring_child(reactorbench, process), process)
-    tree = child.children(recursive=True)
+    tree = [child, *child.children(recursive=True)]
     worker_of(child, is_worker).kill()
     killed_s = time.monotonic()
     records = tmp_path / "mine" / "records.jsonl"
@@ -86,4 +129,4 @@ def test_a_killed_worker_gives_a_failed_record_and_leaves_nothing(reactorbench, 
     assert took_s < 60  # promised are 10 seconds, of a machine that is not busy otherwise
     assert [p for p in tree if p.is_running()] == []
     assert list(reactorbench.temporary.iterdir()) == []
-    assert {entry for entry in entries() - before if not entry.name.startswith("pytest")} == set()
+    assert entries_of({p.pid for p in tree}) == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from harness.records import Record
+from tests.harness.conftest import Command
 
 QUICK = ("--warmup-rounds", "3", "--rounds", "4", "--measure-s", "0", "--invocations", "1", "--no-figures")
 
@@ -261,13 +263,20 @@ def test_no_child_outlives_a_harness_that_is_killed(reactorbench, tmp_path):
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="module")
+def one_run(plugins, tmp_path_factory):
+    """A finished run of two invocations, for all tests."""
+    folder = tmp_path_factory.mktemp("run")
+    reactorbench = Command(plugins, folder, folder)
+    reactorbench("run", "--workload", "counting", "--runtime", "plain", "--runtime", "other", *QUICK, "--out", "mine")
+    assert len(records_in(folder / "mine")) == 2
+    return folder / "mine"
+
+
 @pytest.fixture
-def finished(reactorbench, tmp_path):
+def finished(one_run, tmp_path):
     """A finished run of two invocations."""
-    folder = tmp_path / "mine"
-    reactorbench("run", "--workload", "counting", "--runtime", "plain", "--runtime", "other", *QUICK, "--out", folder)
-    assert len(records_in(folder)) == 2
-    return folder
+    return shutil.copytree(one_run, tmp_path / "mine")
 
 
 def test_a_finished_run_has_nothing_to_resume_and_is_reported_again(reactorbench, finished):

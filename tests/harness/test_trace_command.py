@@ -79,8 +79,8 @@ def test_a_file_that_is_no_trace_gives_status_2(reactorbench, tmp_path):
         (["trace", "counting", *TRACED, "--record", "."], ". cannot be written"),
     ],
 )
-def test_bad_input_is_told_in_one_message_and_nothing_runs(reactorbench, tmp_path, arguments, said):
-    done = reactorbench(*arguments)
+def test_bad_input_is_told_in_one_message_and_nothing_runs(in_this_process, tmp_path, arguments, said):
+    done = in_this_process(*arguments)
 
     assert done.returncode == 2
     assert said in done.stderr

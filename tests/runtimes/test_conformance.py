@@ -101,6 +101,6 @@ def test_the_check_notices_a_wait_that_is_skipped(monkeypatch: pytest.MonkeyPatc
     how = {"executor": "processes", "workers": 2, "start_method": "fork"}
     expected = trace_of(SequentialSession(graph), graph)
     assert trace_of(reactor(graph, **how), graph) == expected
-    waitless = "runtimes.reactor.worker.script"
+    waitless = "runtimes.reactor.peers.script"
     monkeypatch.setattr(waitless, lambda *cut: [cue for cue in script(*cut) if cue.wait is None])
     assert trace_of(reactor(graph, **how), graph) != expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from runtimes import ray_actors, ray_packed
 from runtimes.protocol import RuntimeFailure
-from runtimes.ray_cluster import PRIVATE_SETTINGS
+from runtimes.ray_cluster import PRIVATE_SETTINGS, RayCluster
 from workloads.dataflow import ArraySpec, GraphBuilder, Output, Task
 
 pytestmark = pytest.mark.ray
@@ -40,17 +41,28 @@ def scratch():
 
 
 @pytest.fixture
-def leaves_nothing():
+def leaves_nothing(monkeypatch):
     """Whatever the test does, no process, no shared memory and no setting may be left of it."""
-    before = traces()
+    pids = {os.getpid()}
+    stop = RayCluster.stop
+
+    def note_processes_and_stop(cluster):
+        pids.update(process.pid for process in cluster._processes)
+        pids.update(process.pid for process in psutil.Process().children(recursive=True))
+        stop(cluster)
+
+    monkeypatch.setattr(RayCluster, "stop", note_processes_and_stop)
+    before = traces(pids)
     yield
-    assert traces() == before
+    assert traces(pids) == before
 
 
-def traces():
+def traces(pids):
+    """What a session changes; of shared memory what carries the id of one of these processes, as Ray names it."""
+    names = os.listdir("/dev/shm")  # noqa: PTH208 - names alone
     return {
         "processes": {process.pid for process in psutil.Process().children(recursive=True)},
-        "shared memory": set(os.listdir("/dev/shm")),  # noqa: PTH208 - names alone
+        "shared memory": {name for name in names if pids & set(map(int, re.findall(r"\d+", name)))},
         "settings": {name: value for name, value in os.environ.items() if name.startswith("RAY_")},
         "handler": signal.getsignal(signal.SIGTERM),
         "token": (Path.home() / ".ray" / "auth_token").exists(),

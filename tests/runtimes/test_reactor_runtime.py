@@ -53,7 +53,9 @@ WAYS = [
     (AUTO, {"workers": 1}),
 ]
 ALONE_AND_TOGETHER = pytest.mark.parametrize(
-    ("runtime", "options"), [(INLINE, {}), (THREADS, {"workers": 2}), (PROCESSES, {"workers": 2})], ids=str
+    ("runtime", "options"),
+    [(INLINE, {}), (THREADS, {"workers": 2}), (PROCESSES, {"workers": 2})],
+    ids=lambda value: getattr(value, "name", str(value)),
 )
 
 
