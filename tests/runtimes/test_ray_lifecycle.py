@@ -41,7 +41,7 @@ def scratch():
 
 
 @pytest.fixture
-def leaves_nothing(monkeypatch):
+def leaves_nothing():
     """Whatever the test does, no process, no shared memory and no setting may be left of it."""
     pids = {os.getpid()}
     stop = RayCluster.stop
@@ -51,9 +51,11 @@ def leaves_nothing(monkeypatch):
         pids.update(process.pid for process in psutil.Process().children(recursive=True))
         stop(cluster)
 
-    monkeypatch.setattr(RayCluster, "stop", note_processes_and_stop)
     before = traces(pids)
-    yield
+    # Not the test's own `monkeypatch`: what the test has set with it is to be undone before we look.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RayCluster, "stop", note_processes_and_stop)
+        yield
     assert traces(pids) == before
 
 
