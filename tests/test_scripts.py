@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # All that the scripts may take from the machine.
 UTILITIES = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "mkdir", "rm", "tr")
 UTILITIES_OF_BUILDS = ("find", "getconf", "grep", "mktemp", "mv", "sed", "sort", "tail", "tar")
-TOOLS = ("coverage", "mypy", "pyright", "pytest", "reactorbench", "ruff")
+TOOLS = ("mypy", "pyright", "pytest", "reactorbench", "ruff")
 
 # Makes an environment as `python -m venv` does, and fails where a file named after its command says so.
 PYTHON = """#!/usr/bin/env bash
@@ -36,7 +36,7 @@ case $* in
         cp "$0" .venv/bin/python
         printf '#!/usr/bin/env bash\\necho "pip 1 from $(pwd -P)/.venv/lib"' >.venv/bin/pip
         chmod +x .venv/bin/pip
-        for tool in coverage mypy pyright pytest reactorbench ruff; do cp tool .venv/bin/$tool; done
+        for tool in mypy pyright pytest reactorbench ruff; do cp tool .venv/bin/$tool; done
         ;;
     "-m pip "*)
         arguments=$*
