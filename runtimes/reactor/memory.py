@@ -98,9 +98,13 @@ class Segment:
         """Travel to a process that is being spawned, as a duplicate of the descriptor."""
         return _attach, (DupFd(self.descriptor), self._purpose)
 
-    def __del__(self) -> None:
-        """Let go of what an error or an interrupt has left half made."""
-        self.close()
+    def __del__(self, is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Let go of what an error or an interrupt has left half made.
+
+        When the interpreter ends everything goes anyway, and the modules that this needs may have gone before.
+        """
+        if not is_ending():
+            self.close()
 
     def close(self) -> None:
         """Let go of memory and descriptor; where arrays still show the memory, it goes with the last of them."""
