@@ -74,7 +74,8 @@ def run(folder: Path, repository: Path, *command: str) -> subprocess.CompletedPr
     return subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
+        # As wide as the lines of a page.
+        env=os.environ | {"PYTHONPATH": path, "COLUMNS": "120"},
         capture_output=True,
         text=True,
         check=False,

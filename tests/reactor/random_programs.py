@@ -473,8 +473,12 @@ def _reactions(
         candidates = [*timers, *timers, *readable, *(special if random.random() < 0.4 else [])] or ["startup"]
         triggers = sorted(set(_some(random, candidates, 3, least=1)))
         sources = _some(random, [name for name in readable if name not in triggers], 2)
-        # At the end those of inactive modes run too: what they send to other modes has no order there.
-        sends = [] if "shutdown" in triggers and style.modal else own
+        sends = own
+        if "shutdown" in triggers and style.modal:
+            # At the end those of inactive modes run too: what passes between them and other modes has no order there.
+            sends = []
+            triggers = [name for name in triggers if name not in inputs]
+            sources = [name for name in sources if name not in inputs]
         effects = [
             *_some(random, sends, 2),
             *(a.name for a in cell.actions if _may_schedule(a, mode) and random.random() < 0.6),
@@ -499,8 +503,9 @@ def _reactions(
             at = random.choice(may)
             reactions[at] = replace(reactions[at], effects=(*reactions[at].effects, action.name))
     for name in [*inputs, *timers, *(action.name for action in cell.actions)]:
-        if not any(name in planned.triggers for planned in reactions):
-            at = random.randrange(len(reactions))
+        may = [i for i, r in enumerate(reactions) if not (name in inputs and style.modal and "shutdown" in r.triggers)]
+        if may and not any(name in planned.triggers for planned in reactions):
+            at = random.choice(may)
             rest = tuple(source for source in reactions[at].sources if source != name)
             reactions[at] = replace(reactions[at], triggers=(*reactions[at].triggers, name), sources=rest)
     return reactions
