@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from gymnasium import Env, Space
+    from numpy.typing import NDArray
 
     from workloads.dataflow import Inputs, Outputs, TaskContext
 
@@ -259,6 +260,35 @@ class LocalEnvironment(Task):
         if self._ale is None:
             return {"resets": self._resets}
         return {"resets": self._resets, "emulator_frames": self._ale.getFrameNumber() - self._frames_not_stepped}
+
+    def member(self) -> Env[Any, Any]:
+        """This task's environment for a library that steps and resets environments itself, instead of `fire`.
+
+        It begins and goes on as here: its first reset leaves it out of step with the others, and no reset takes
+        a seed. `actions(n)` gives the next n random actions as an array of shape `(n, *action shape)`, and
+        `tallies()` what the method here gives. A step goes to the environment itself.
+        """
+        import gymnasium
+
+        begin, restart, stream, tallies = self._begin, self._restart, self._next_action, self.tallies
+
+        class Member(gymnasium.Wrapper[Any, Any, Any, Any]):
+            def __init__(self, env: Env[Any, Any]) -> None:
+                super().__init__(env)
+                self.step = env.step  # type: ignore[method-assign] # a method of the wrapper would cost CartPole 3 %
+                self._reset: Callable[[], Any] = begin
+
+            def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:  # noqa: ARG002 - Gymnasium's signature
+                observation, self._reset = self._reset(), restart
+                return observation, {}
+
+            def actions(self, number: int) -> NDArray[Any]:
+                return np.array([stream() for _ in range(number)], self.action_space.dtype)
+
+            def tallies(self) -> Mapping[str, int]:
+                return tallies()
+
+        return Member(self._env)
 
     def close(self) -> None:
         """Close the environment."""

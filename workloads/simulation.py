@@ -3,7 +3,8 @@
 With `actions=local` every environment draws random actions of its own, as in the paper, and the driver
 only receives: `env[N] -gather-> driver`. With `actions=driver` the driver computes the actions of all
 from the observations of the round before, in one batch, and sends each its own:
-`env[N] -gather, delayed-> driver -scatter-> env[N]`.
+`env[N] -gather, delayed-> driver -scatter-> env[N]`. With a `lag` it uses observations so many rounds
+older, and a runtime may have so many rounds in flight.
 
 A unit of work is one environment step; resets are counted apart (`resets`), and so are the frames that
 an Atari emulator computes (`emulator_frames`: four a step, fewer in a step that ends an episode).
@@ -53,6 +54,14 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     fragment: Annotated[
         int, msgspec.Meta(description="steps of each environment in a round; more than 1 only with actions=local", ge=1)
     ] = 1
+    lag: Annotated[
+        int,
+        msgspec.Meta(
+            description="rounds more that observations are old when the driver computes with them, so that a runtime "
+            "may have as many in flight; only with actions=driver",
+            ge=0,
+        ),
+    ] = 0
     observation: Annotated[
         Literal["raw", "gray84"],
         msgspec.Meta(description="raw: as the environment gives it; gray84: Atari screens as 84 x 84 grey pixels"),
@@ -73,6 +82,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(
                 f"policy='{self.policy}' does not go with actions='local', where actions are random. "
                 "Set actions='driver', or leave the policy out."
+            )
+        if self.actions == "local" and self.lag:
+            raise ValueError(
+                f"lag={self.lag} does not go with actions='local', where nothing is fed back that could be delayed. "
+                "Set lag=0, or actions='driver'."
             )
         if self.observation == "gray84" and not is_ale(self.env_id):
             raise ValueError(
@@ -143,7 +157,7 @@ def build(parameters: Parameters, seed: int) -> Graph:
     else:
         driver = builder.task("driver", Receiver, inputs=received, observed=True)
     for port in received:
-        builder.gather(env[port], driver[port], delay=1 if driven else 0)
+        builder.gather(env[port], driver[port], delay=1 + parameters.lag if driven else 0)
     return builder.build()
 
 

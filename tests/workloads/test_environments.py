@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from workloads.dataflow import ArraySpec, Digest, TaskContext
-from workloads.environments import ACTIONS_PER_BLOCK, action_stream, array_of, is_ale
+from workloads.dataflow import ArraySpec, Digest, Outputs, TaskContext
+from workloads.environments import ACTIONS_PER_BLOCK, LocalEnvironment, action_stream, array_of, is_ale
 
+PORTS = {
+    "observation": ArraySpec((4,), "float32"),
+    "reward": ArraySpec((), "float64"),
+    "ended": ArraySpec((), "uint8"),
+    "final_observation": ArraySpec((4,), "float32"),
+}
 CONTEXT = TaskContext(path="env", index=2, width=4, seed=9)
 SPACES = [
     spaces.Discrete(4),
@@ -105,3 +111,35 @@ def test_spaces_of_fixed_shape_fit_in_an_array_and_others_do_not(space, spec):
 )
 def test_atari_environments_are_known_by_their_namespace(env_id, expected):
     assert is_ale(env_id) is expected
+
+
+# ------------------------------------------------------------------------- stepped by somebody else
+
+
+def test_an_environment_that_others_step_goes_on_as_its_task_would():
+    stepped, fired = (LocalEnvironment(CONTEXT, env_id="CartPole-v1", observation="raw") for _ in range(2))
+    member = stepped.member()
+    outputs = Outputs("env", PORTS, {port: spec.zeros() for port, spec in PORTS.items()})
+    member.reset()
+    for action in member.actions(100):
+        observation, reward, terminated, truncated, _ = member.step(action)
+        if terminated or truncated:
+            observation, _ = member.reset()
+        fired.fire({}, outputs)
+        np.testing.assert_array_equal(observation, outputs["observation"])
+        assert (reward, bool(terminated or truncated)) == (outputs["reward"], outputs["ended"] > 0)
+    assert member.tallies() == fired.tallies()
+    assert member.tallies()["resets"] > 0
+    member.close()
+    fired.close()
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_actions_for_others_are_those_of_the_tasks_stream_whatever_the_blocks(env_id):
+    member, other = (LocalEnvironment(CONTEXT, env_id=env_id, observation="raw").member() for _ in range(2))
+    several = np.concatenate([member.actions(3), member.actions(4)])
+    np.testing.assert_array_equal(several, other.actions(7))
+    np.testing.assert_array_equal(several, draw(member.action_space, 7))
+    assert several.dtype == member.action_space.dtype
+    member.close()
+    other.close()

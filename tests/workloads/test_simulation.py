@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,12 @@ def test_driver_actions_give_delayed_gathers_and_one_scatter():
     assert [node.path for node in graph.tasks] == ["driver", "env"]
 
 
+def test_a_lag_lengthens_every_delayed_edge_by_so_many_rounds():
+    graph = graph_of(envs=3, actions="driver", lag=2)
+    assert {edge.delay for edge in graph.edges if edge.shape is EdgeShape.GATHER} == {3}
+    assert {edge.delay for edge in graph.edges if edge.shape is EdgeShape.SCATTER} == {0}
+
+
 def test_a_unit_is_an_environment_step():
     graph = graph_of(envs=3, fragment=5)
     assert (graph.unit, graph.units_per_round) == ("environment step", 15)
@@ -88,6 +95,7 @@ def test_a_graph_carries_its_name_and_all_parameters():
         "actions": "local",
         "policy": "linear",
         "fragment": 1,
+        "lag": 0,
         "observation": "raw",
     }
 
@@ -299,17 +307,21 @@ def test_the_driver_begins_with_the_first_observation_and_no_reward(rounds_of: R
     assert first["final_observation"] == [None, None]
 
 
-def test_environments_do_what_the_driver_sends_them(rounds_of: RoundsOf):
-    graph = graph_of(envs=1, actions="driver")
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_environments_do_what_the_driver_sends_them_after_its_lag(lag: int, rounds_of: RoundsOf):
+    graph = graph_of(envs=1, actions="driver", lag=lag)
     received = rounds_of(graph, 80)
     driver, env = graph.node("driver").build(0, graph.seed), gymnasium.make("CartPole-v1")
     context = graph.node("env").build(0, graph.seed)._context
     observation, _ = env.reset(seed=context.seed_int("environment"))
+    under_way = deque([observation] * lag)
     actions = np.zeros(1, np.int64)
     taken = set()
     for ports in received:
-        assert np.array_equal(ports["observation"][0], observation)
-        driver.fire({"observation": [observation]}, {"action": actions})
+        under_way.append(observation)
+        seen = under_way.popleft()
+        assert np.array_equal(ports["observation"][0], seen)
+        driver.fire({"observation": [seen]}, {"action": actions})
         taken.add(int(actions[0]))
         observation, _, terminated, truncated, _ = env.step(int(actions[0]))
         if terminated or truncated:
@@ -397,6 +409,8 @@ def test_the_emulators_banner_stays_out_of_the_log(open_session, capfd):
     ("parameters", "message"),
     [
         ({"actions": "driver", "fragment": 8}, "fragment=8 does not go with actions='driver'.*Set fragment=1, or"),
+        ({"lag": 1}, "lag=1 does not go with actions='local'.*Set lag=0, or actions='driver'"),
+        ({"actions": "driver", "lag": -1}, r"Expected `int` >= 0 - at `\$.lag`"),
         ({"policy": "mlp64"}, "policy='mlp64' does not go with actions='local'.*Set actions='driver', or"),
         ({"observation": "gray84"}, "observation='gray84' does not go with env_id='CartPole-v1'.*ALE/Pong-v5"),
         ({"envs": 0}, r"Expected `int` >= 1 - at `\$.envs`"),
