@@ -13,31 +13,20 @@ single tasks, so it receives nothing and has no digest.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import multiprocessing
-import os
-import signal
-import threading
-import time
-import traceback
-from dataclasses import dataclass
-from multiprocessing import connection
-from pathlib import Path
+from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from runtimes.protocol import Runtime, RuntimeFailure, member_name, processors, slices, task_failure
+from runtimes.worker_processes import WorkerProcesses
 from workloads.dataflow import ArraySpec, EdgeShape, Outputs, PortRef, Session, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from multiprocessing.connection import Connection
-    from multiprocessing.context import ForkContext, SpawnContext
-    from multiprocessing.process import BaseProcess
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -45,21 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RUNTIME", "CeilingSession"]
 
-_GRACE_S: Final = 1.0
-"""How long a process may take to end by itself before it is told to."""
-
-
 # -------------------------------------------------------------------------------------- the caller
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Worker:
-    """A process that fires members, as the caller sees it."""
-
-    process: BaseProcess
-    pipe: Connection
-    home: str
-    """Who lives there, for messages."""
 
 
 class CeilingSession(Session):
@@ -75,24 +50,23 @@ class CeilingSession(Session):
         if reason is not None:
             raise RuntimeFailure(f"Workload '{graph.workload}' has no ceiling: {reason}")
         self._banks = [node for node in graph.tasks if node.width is not None]
-        self._workers: list[_Worker] = []
+        self._workers = WorkerProcesses("the ceiling")
         self._open = True
         self._broken = False
-        self._rounds = 0
         parts = min(processors(), max(node.members for node in self._banks))
-        context = _context()
         try:
             for number in range(parts):
-                self._start(context, graph, number, parts)
-            self._answers()
+                self._start(graph, number, parts)
+            self._workers.answers()
         except BaseException:
+            self._broken = True
             self.close()
             raise
 
     def advance(self, rounds: int) -> NDArray[np.int64]:
         """Run `rounds` rounds in every process; of each round the longest duration among them, in nanoseconds."""
         durations_WR: NDArray[np.int64] = np.stack(self._ask("advance", rounds))  # noqa: N806 - workers by rounds
-        self._rounds += rounds
+        self._workers.rounds += rounds
         longest: NDArray[np.int64] = durations_WR.max(axis=0)
         return longest
 
@@ -114,86 +88,21 @@ class CeilingSession(Session):
             if not self._broken:
                 self._ask("close")
         finally:
-            self._end()
+            self._workers.end()
 
-    def _start(self, context: ForkContext | SpawnContext, graph: Graph, number: int, parts: int) -> None:
-        """Start process `number` of `parts`."""
+    def _start(self, graph: Graph, number: int, parts: int) -> None:
+        """Start process `number` of `parts`, on a processor of its own."""
         members = {node.path: slices(node.members, parts)[number] for node in self._banks}
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_worker_main, name=f"ceiling-{number}", args=(graph, members, number, theirs), daemon=True
-        )
-        process.start()
-        theirs.close()
         names = [member_name(node, index) for node in self._banks for index in members[node.path]]
-        home = f"home of {names[0]}{f' to {names[-1]}' if names[1:] else ''}"
-        self._workers.append(_Worker(process=process, pipe=ours, home=home))
+        self._workers.start(partial(_Crew, graph, members), members=names, processor=number)
 
-    def _ask(self, *order: Any) -> list[Any]:
+    def _ask(self, order: str, *arguments: Any) -> list[Any]:
         """Give every process the same order; their answers."""
         try:
-            for worker in self._workers:
-                # One that has died is found out by the answer that it does not give.
-                with contextlib.suppress(OSError):
-                    worker.pipe.send(order)
-            return self._answers()
+            return self._workers.ask(order, *arguments)
         except BaseException:
             self._broken = True
             raise
-
-    def _answers(self) -> list[Any]:
-        """One answer of each process, in their order; a failure is raised as soon as it is known."""
-        answers: dict[int, Any] = {}
-        awaited = {worker.pipe: number for number, worker in enumerate(self._workers)}
-        while awaited:
-            for pipe in connection.wait(list(awaited)):
-                assert isinstance(pipe, connection.Connection)
-                number = awaited.pop(pipe)
-                try:
-                    answer = pipe.recv()
-                except (EOFError, OSError):
-                    answer = self._death_of(number)
-                if isinstance(answer, RuntimeFailure):
-                    self._broken = True
-                    raise answer
-                answers[number] = answer
-        return [answers[number] for number in sorted(answers)]
-
-    def _death_of(self, number: int) -> RuntimeFailure:
-        worker = self._workers[number]
-        worker.process.join(_GRACE_S)
-        code = worker.process.exitcode
-        how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
-        return RuntimeFailure(
-            f"Process {number} of the ceiling (process {worker.process.pid}, {worker.home}) {how} "
-            f"after round {self._rounds}. It cannot go on without it."
-        )
-
-    def _end(self) -> None:
-        """Let the processes end; then tell them to; then make them."""
-        for worker in self._workers:
-            with contextlib.suppress(OSError):
-                worker.pipe.send(("close",))
-        for how in ("", "terminate", "kill"):
-            if how:
-                for worker in self._workers:
-                    if worker.process.exitcode is None:
-                        getattr(worker.process, how)()
-            deadline_s = time.monotonic() + _GRACE_S
-            for worker in self._workers:
-                worker.process.join(max(0.0, deadline_s - time.monotonic()))
-        for worker in self._workers:
-            worker.process.join()
-            worker.process.close()
-            worker.pipe.close()
-        self._workers = []
-
-
-def _context() -> ForkContext | SpawnContext:
-    """Copies of this process where it has a single thread, so that a copy is whole; else fresh interpreters."""
-    threads = Path("/proc/self/task")
-    alone = threads.exists() and len(list(threads.iterdir())) == 1
-    return multiprocessing.get_context("fork") if alone else multiprocessing.get_context("spawn")
 
 
 # -------------------------------------------------------------------------------------- the worker
@@ -295,50 +204,6 @@ def _failure(node: TaskNode, index: int, what: str, error: Exception) -> Runtime
     return RuntimeFailure(f"Task '{member_name(node, index)}' {what}: {type(error).__name__}: {error}")
 
 
-def _worker_main(graph: Graph, members: Mapping[str, range], number: int, pipe: Connection) -> None:
-    """Fire `members` as the caller orders, until it closes them or is gone."""
-    # Ctrl-C goes to the whole group; the caller decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _pin(number)
-    try:
-        crew = _Crew(graph, members)
-        gc.collect()
-        gc.freeze()
-        pipe.send(None)
-        _obey(crew, pipe)
-    except RuntimeFailure as failure:
-        failure.add_note(traceback.format_exc())
-        pipe.send(failure)
-    except (EOFError, BrokenPipeError):
-        pass  # the caller is gone
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent does, whatever it is doing.
-
-    A forked sibling holds the sentinel of those before it, but it ends first: the last one has none of them.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _pin(number: int) -> None:
-    """Let this process run on the `number`-th of the processors that it may use, where that can be said."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[number]})
-
-
-def _obey(crew: _Crew, pipe: Connection) -> None:
-    """Answer every order with what the method of its name gives; the last is `close`."""
-    order = ""
-    while order != "close":
-        order, *arguments = pipe.recv()
-        pipe.send(getattr(crew, order)(*arguments))
-
-
 # ------------------------------------------------------------------------------------ the runtime
 
 
@@ -388,4 +253,5 @@ RUNTIME = Runtime(
     open=_open,
     refuses=_refuses,
     is_bound=True,
+    limits="workloads whose members do the same work whatever others give them",
 )

@@ -15,11 +15,36 @@ if TYPE_CHECKING:
 
     from workloads.dataflow import Graph, Session, TaskNode
 
-__all__ = ["Runtime", "RuntimeFailure", "Tracing", "member_name", "processors", "slices", "task_failure"]
+__all__ = [
+    "Demands",
+    "Runtime",
+    "RuntimeFailure",
+    "Tracing",
+    "demands_here",
+    "member_name",
+    "processors",
+    "slices",
+    "task_failure",
+    "value_bytes",
+]
+
+
+_PROCESS_BYTES = 100_000_000
+"""An interpreter with what the tasks import."""
 
 
 class RuntimeFailure(RuntimeError):  # noqa: N818 - "RuntimeError" is taken, and this is what it reports
     """Something that the runtime needs has failed or died; the message names it and when."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demands:
+    """What a session will take: for the check of memory before it starts, and to guess how long its start takes."""
+
+    processes: int
+    """Processes besides the calling one that import the tasks' modules."""
+    memory_bytes: int
+    """At most, of all processes together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +83,40 @@ class Runtime:
     """Why it cannot run this graph with these options, or None if it can."""
     notice: Callable[[Any], str | None] | None = None
     """Something that a reader of the results must know about these options (private settings, a missing part)."""
+    demands: Callable[[Graph, Any], Demands] | None = None
+    """What a session of this graph with these options will take; None where that is `demands_here`."""
     tracing: Tracing | None = None
     """Where the runtime can be traced."""
     is_bound: bool = False
     """No competitor but a bound on all of them: it does less than a whole round, and so has no digest."""
+    differs: str | None = None
+    """Why it computes something else than the plain loop, where it does so by its nature (random streams of its own).
+
+    One sentence without a full stop. Such a runtime has no digest, and is compared on units of work only.
+    """
+    limits: str | None = None
+    """What it can run, where that is not every workload; for those who choose, as `refuses` decides. No full stop."""
     requires: tuple[str, ...] = ()
     """Importable modules that it needs."""
     optional: tuple[tuple[str, str], ...] = ()
     """Modules that only some options need, or that make it faster: each with what it is for."""
+
+
+def value_bytes(graph: Graph) -> int:
+    """Bytes of all values that a round of `graph` declares, once for each that is valid at the same time."""
+    from workloads.dataflow import PortRef
+
+    return sum(
+        node.members * port.array.nbytes * graph.slots_of(PortRef(node.path, port.name))
+        for node in graph.tasks
+        for port in node.outputs
+        if port.array is not None
+    )
+
+
+def demands_here(graph: Graph) -> Demands:
+    """The demands of a runtime that keeps every value once, in this process or in memory that it shares."""
+    return Demands(processes=0, memory_bytes=_PROCESS_BYTES + value_bytes(graph))
 
 
 def processors() -> int:

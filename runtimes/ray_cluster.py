@@ -18,15 +18,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
-from runtimes.protocol import RuntimeFailure, processors
+from runtimes.protocol import Demands, RuntimeFailure, processors, value_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
+    from runtimes.ray_place import Layout
     from workloads.dataflow import Graph
 
-__all__ = ["PRIVATE_SETTINGS", "RayCluster", "nbytes_of", "object_store_bytes"]
+__all__ = [
+    "INLINE_BYTES",
+    "PRIVATE_SETTINGS",
+    "RayCluster",
+    "demands_of",
+    "nbytes_of",
+    "notice_of",
+    "object_store_bytes",
+    "private_settings",
+]
 
 PRIVATE_SETTINGS = (
     "RAY_max_direct_call_object_size",
@@ -35,10 +45,17 @@ PRIVATE_SETTINGS = (
 )
 """Settings that Ray does not document; a cluster has those that it is given and no others."""
 
+INLINE_BYTES = 8_388_608
+"""With private settings, values up to here travel inside the call."""
+
 _STORE_MINIMUM_BYTES = 80_000_000
 """Ray refuses an object store below 75 MB."""
 _STORE_UNDECLARED_BYTES = 256_000_000
 """Room for values whose size no port declares; the store takes memory only as it is used."""
+_CLUSTER_BYTES = 500_000_000
+"""Ray's own processes and the driver's."""
+_ACTOR_BYTES = 180_000_000
+"""A worker process with what tasks import; without PyTorch a third of that."""
 _SOCKET_PATH_LIMIT = 107
 """Of an AF_UNIX socket, in bytes (unix(7), less the closing zero)."""
 _SOCKET_BELOW_TEMP = "/session_2026-11-21_09-28-01_066797_4194304/sockets/plasma_store"
@@ -65,6 +82,7 @@ class RayCluster:
         """
         _check_socket_path(scratch)
         self.scratch = scratch
+        self.num_cpus = _physical_cores()
         self._processes: set[psutil.Process] = set()
         self._services: dict[str, psutil.Process] = {}
         self._others = set(psutil.Process().children(recursive=True))
@@ -138,7 +156,7 @@ class RayCluster:
         _read_settings_again()
         ray.init(
             address="local",
-            num_cpus=_physical_cores(),
+            num_cpus=self.num_cpus,
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
@@ -158,12 +176,31 @@ class RayCluster:
             signal.signal(signal.SIGTERM, self._handler)
 
 
-def object_store_bytes(graph: Graph) -> int:
-    """How large an object store `graph` needs: two rounds of all its values, one being read and one written."""
+def private_settings(inline_bytes: int = INLINE_BYTES) -> dict[str, str]:
+    """Ray's private settings, as environment variables: inline values, no authentication, no task events."""
+    return {
+        "RAY_max_direct_call_object_size": str(inline_bytes),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_task_events_report_interval_ms": "0",
+    }
+
+
+def notice_of(settings: Mapping[str, str]) -> str | None:
+    """Say that Ray runs with settings that it does not document, if it does."""
+    if not settings:
+        return None
+    return f"private settings of Ray: {', '.join(f'{name}={value}' for name, value in settings.items())}"
+
+
+def object_store_bytes(graph: Graph, ahead: int = 0) -> int:
+    """How large an object store `graph` needs: two rounds of all its values, one being read and one written.
+
+    With `ahead`, so many rounds more are in flight.
+    """
     from workloads.dataflow import PortRef
 
     declared = sum(
-        node.members * port.array.nbytes * graph.slots_of(PortRef(node.path, port.name))
+        node.members * port.array.nbytes * (graph.slots_of(PortRef(node.path, port.name)) + ahead)
         for node in graph.tasks
         for port in node.outputs
         if port.array is not None
@@ -171,6 +208,17 @@ def object_store_bytes(graph: Graph) -> int:
     undeclared = any(port.always is None for node in graph.tasks for port in node.outputs)
     # A quarter more: the store's allocator rounds up and cannot use every gap.
     return max(_STORE_MINIMUM_BYTES, declared * 5 // 2) + (_STORE_UNDECLARED_BYTES if undeclared else 0)
+
+
+def demands_of(layout: Layout, sent_bytes: int = 0) -> Demands:
+    """What Ray takes for a graph that is laid out so.
+
+    Every value is there three times: in the memory of the task that gives it, and in the object store for the
+    round that is read and the one that is written. `sent_bytes` are those of copies that calls put there besides.
+    """
+    actors = len(layout.actors())
+    values = 3 * value_bytes(layout.graph) + sent_bytes
+    return Demands(processes=actors, memory_bytes=_CLUSTER_BYTES + actors * _ACTOR_BYTES + values)
 
 
 def nbytes_of(value: Any) -> int:

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from runtimes.protocol import Runtime, processors, slices
-from runtimes.ray_cluster import RayCluster, object_store_bytes
-from runtimes.ray_place import HOME, Layout, Piece
+from runtimes.ray_calls import Calls
+from runtimes.ray_cluster import (
+    INLINE_BYTES,
+    RayCluster,
+    demands_of,
+    notice_of,
+    object_store_bytes,
+    private_settings,
+)
+from runtimes.ray_place import HOME, Layout, Piece, rounds_ahead
 from runtimes.ray_session import RaySession
 
 if TYPE_CHECKING:
@@ -20,9 +28,6 @@ if TYPE_CHECKING:
     from workloads.dataflow import Graph, Session
 
 __all__ = ["RUNTIME", "RayPackedOptions", "packed"]
-
-
-_INLINE_BYTES = 8_388_608
 
 
 class RayPackedOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +44,11 @@ class RayPackedOptions(msgspec.Struct, frozen=True, kw_only=True):
             "(RAY_max_direct_call_object_size; needs private_settings)",
             ge=0,
         ),
-    ] = _INLINE_BYTES
+    ] = INLINE_BYTES
+    ahead: Annotated[
+        bool,
+        msgspec.Meta(description="begin rounds before the last one has ended, as many as the workload's lag allows"),
+    ] = True
     private_settings: Annotated[
         bool,
         msgspec.Meta(
@@ -53,14 +62,14 @@ class RayPackedOptions(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: for a size without the private settings that it is one of.
         """
-        if not self.private_settings and self.inline_bytes != _INLINE_BYTES:
+        if not self.private_settings and self.inline_bytes != INLINE_BYTES:
             raise ValueError(
                 f"inline_bytes={self.inline_bytes} is one of Ray's private settings, and private_settings=false "
                 "uses none. Leave one of the two out."
             )
 
 
-def packed(graph: Graph, *, driver_slice: bool, places: int) -> Layout:
+def packed(graph: Graph, *, driver_slice: bool, places: int, ahead: int = 0) -> Layout:
     """Every bank in slices over `places` processors, the driver's included if it has one; at least one host actor."""
     parts = [HOME] * driver_slice + list(range(1, max(places - driver_slice, 1) + 1))
     names = ["driver", *(f"host {number}" for number in parts if number != HOME)]
@@ -74,32 +83,24 @@ def packed(graph: Graph, *, driver_slice: bool, places: int) -> Layout:
             names.append(node.path)
         else:
             pieces[node.path] = (Piece(HOME, range(1)),)
-    return Layout(graph=graph, pieces=pieces, names=tuple(names), blocks=True)
+    return Layout(graph=graph, pieces=pieces, names=tuple(names), blocks=True, ahead=ahead)
 
 
 def _settings(options: RayPackedOptions) -> dict[str, str]:
     """Ray's private settings, as environment variables."""
-    if not options.private_settings:
-        return {}
-    return {
-        "RAY_max_direct_call_object_size": str(options.inline_bytes),
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_task_events_report_interval_ms": "0",
-    }
+    return private_settings(options.inline_bytes) if options.private_settings else {}
 
 
 def _open(graph: Graph, options: RayPackedOptions, scratch: Path) -> Session:
     """Start Ray and the host actors."""
-    layout = packed(graph, driver_slice=options.driver_slice, places=processors())
-    return RaySession(RayCluster(scratch, object_store_bytes(graph), _settings(options)), layout)
+    layout = _layout(graph, options)
+    cluster = RayCluster(scratch, object_store_bytes(graph, layout.ahead), _settings(options))
+    return RaySession(cluster, Calls(layout))
 
 
-def _notice(options: RayPackedOptions) -> str | None:
-    """Say that Ray runs with settings that it does not document."""
-    if not options.private_settings:
-        return None
-    settings = ", ".join(f"{name}={value}" for name, value in _settings(options).items())
-    return f"private settings of Ray: {settings}"
+def _layout(graph: Graph, options: RayPackedOptions) -> Layout:
+    ahead = rounds_ahead(graph) if options.ahead else 0
+    return packed(graph, driver_slice=options.driver_slice, places=processors(), ahead=ahead)
 
 
 RUNTIME = Runtime(
@@ -107,6 +108,7 @@ RUNTIME = Runtime(
     summary="Ray, host actors that each fire a slice of every bank in one call, and a slice fired by the driver.",
     options=RayPackedOptions,
     open=_open,
-    notice=_notice,
+    notice=lambda options: notice_of(_settings(options)),
+    demands=lambda graph, options: demands_of(_layout(graph, options)),
     requires=("ray",),
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from workloads.dataflow import Edge, Graph, Task, TaskNode
 
-__all__ = ["BY_VALUE_BYTES", "HOME", "Exports", "Feed", "Layout", "Piece", "Place", "Ring"]
+__all__ = ["BY_VALUE_BYTES", "HOME", "Exports", "Feed", "Layout", "Piece", "Place", "Ring", "rounds_ahead"]
 
 HOME = 0
 """The place of the driver."""
@@ -74,6 +74,21 @@ class Layout:
     """Of every place its name, for messages; that of the driver comes first."""
     blocks: bool
     """A piece of a bank travels as one block, `(members, *shape)` or a list. Otherwise it has one member, as is."""
+    ahead: int = 0
+    """So many rounds may have begun before a round has ended; never more than `rounds_ahead` of the graph."""
+
+    rows: bool = False
+    """An array travels between places as a list of its rows, not in one piece; never with `blocks`."""
+
+    def actors(self) -> tuple[int, ...]:
+        """The places in which something lives, but for the driver's."""
+        return tuple(sorted({piece.place for pieces in self.pieces.values() for piece in pieces} - {HOME}))
+
+    def sent(self, source: PortRef, value: Any) -> Any:
+        """How `value` of a port travels from place to place."""
+        if not self.rows or self.graph.node(source.task).output(source.name).always is None:
+            return value
+        return list(value) if value.ndim > 1 else value.tolist()
 
     def is_block(self, path: str) -> bool:
         """Whether pieces of `path` travel as blocks."""
@@ -83,17 +98,22 @@ class Layout:
         """Which piece of `path` lives in `place`, if one does."""
         return next((i for i, piece in enumerate(self.pieces[path]) if piece.place == place), None)
 
+    def piece_in(self, path: str, place: int) -> int:
+        """Which piece of `path` lives in `place`, which must have one."""
+        return next(i for i, piece in enumerate(self.pieces[path]) if piece.place == place)
+
     def sources(self, edge: Edge, target: int) -> Sequence[int]:
         """The pieces of the edge's source that piece `target` of its target reads, in index order."""
         if edge.shape is EdgeShape.GATHER:
             return range(len(self.pieces[edge.source.task]))
         return (target,) if edge.shape is EdgeShape.ONE_TO_ONE else (0,)
 
-    def readers(self, source: PortRef, piece: int) -> set[int]:
-        """The places that read what piece `piece` gives on port `source`."""
+    def readers(self, source: PortRef, piece: int, *, delayed: bool | None = None) -> set[int]:
+        """The places that read what piece `piece` gives on port `source`: delayed, undelayed or at all."""
         return {
             there.place
             for edge in self.graph.edges_from(source)
+            if delayed is None or delayed == bool(edge.delay)
             for target, there in enumerate(self.pieces[edge.target.task])
             if piece in self.sources(edge, target)
         }
@@ -101,6 +121,10 @@ class Layout:
     def delay_of(self, source: PortRef) -> int:
         """The longest delay of the edges that begin at `source`."""
         return max((edge.delay for edge in self.graph.edges_from(source)), default=0)
+
+    def ring_for(self, source: PortRef) -> Ring:
+        """A ring that keeps the values of `source` for as long as they are read."""
+        return Ring(self.delay_of(source) + self.ahead)
 
     def steps(self) -> tuple[tuple[TaskNode, ...], ...]:
         """The firing order cut into runs in which no task needs another place's result of the same run.
@@ -159,14 +183,22 @@ class Layout:
         )
 
 
+def rounds_ahead(graph: Graph) -> int:
+    """How many rounds may have begun before a round has ended: one fewer than every delayed edge is long.
+
+    A graph without delayed edges has none, as every task waits for the round before to end.
+    """
+    return min((edge.delay for edge in graph.edges if edge.delay), default=1) - 1
+
+
 class Ring:
     """The values of one piece of a port in the last rounds, as far back as an edge reaches."""
 
     __slots__ = ("_values",)
 
-    def __init__(self, delay: int) -> None:
-        """Keep the value of this round and of `delay` rounds before."""
-        self._values: list[Any] = [None] * (delay + 1)
+    def __init__(self, rounds: int) -> None:
+        """Keep the value of this round and of `rounds` rounds before."""
+        self._values: list[Any] = [None] * (rounds + 1)
 
     def fill(self, value: Any) -> None:
         """Make `value` that of all rounds before the first."""
@@ -317,7 +349,7 @@ def _slots_of(layout: Layout, source: PortRef, piece: int, place: int) -> int:
     """
     if place != HOME and place not in layout.readers(source, piece):
         return 1
-    return layout.graph.slots_of(source)
+    return layout.graph.slots_of(source) + layout.ahead
 
 
 def _build(node: TaskNode, index: int, seed: int) -> Task:
@@ -335,7 +367,19 @@ def _build(node: TaskNode, index: int, seed: int) -> Task:
 class _Reader:
     """Brings what one edge carries to the tasks of one crew."""
 
-    __slots__ = ("_blocks", "_crew", "_cut", "_declared", "_edge", "_members", "_name", "_port", "_rings", "_width")
+    __slots__ = (
+        "_blocks",
+        "_crew",
+        "_cut",
+        "_edge",
+        "_members",
+        "_name",
+        "_port",
+        "_rings",
+        "_rows",
+        "_spec",
+        "_width",
+    )
 
     def __init__(self, layout: Layout, edge: Edge, crew: _Crew, rings: Sequence[Ring | None], *, cut: bool) -> None:
         """Read from `rings`, in the order of the source's pieces; where there is None, from the arguments.
@@ -349,7 +393,8 @@ class _Reader:
         self._cut = cut
         self._port = edge.target.name
         self._name = str(edge.source)
-        self._declared = source.output(edge.source.name).always is not None
+        self._spec = source.output(edge.source.name).always
+        self._rows = layout.rows
         self._blocks = layout.is_block(source.path)
         self._members = [len(piece.members) for piece in layout.pieces[source.path]]
         self._width = layout.graph.node(edge.target.task).members
@@ -374,15 +419,17 @@ class _Reader:
 
     def _received(self, value: Any) -> Any:
         """`value` as it came from another place, its arrays read-only (small ones arrive writable)."""
-        if not self._declared:
+        if self._spec is None:
             return value
+        if self._rows:
+            return read_only(np.array(value, self._spec.dtype))
         return [read_only(array) for array in value] if isinstance(value, list) else read_only(value)
 
     def _gathered(self, pieces: list[Any]) -> Any:
         """A bank's values in index order, from those of its pieces."""
         if not self._blocks:
             return pieces
-        if not self._declared:
+        if self._spec is None:
             return [
                 value
                 for piece, members in zip(pieces, self._members, strict=True)
@@ -397,8 +444,8 @@ class _Reader:
 class Place:
     """The tasks that live in one process."""
 
-    def __init__(self, layout: Layout, number: int) -> None:
-        """Build every task of place `number`.
+    def __init__(self, layout: Layout, number: int, steps: Sequence[Iterable[TaskNode]] | None = None) -> None:
+        """Build every task of place `number`; without `steps` it fires in those of the layout.
 
         Raises:
             RuntimeFailure: if a factory raises; names the task.
@@ -412,7 +459,10 @@ class Place:
             if piece is not None:
                 self._crews[node.path] = _Crew(layout, node.path, piece)
                 self._make_rings(node, piece)
-        self._steps = [[self._plan(node) for node in layout.nodes_at(step, number)] for step in layout.steps()]
+        self._steps = [
+            [self._plan(node) for node in layout.nodes_at(step, number)]
+            for step in (layout.steps() if steps is None else steps)
+        ]
 
     def fire(self, step: int, round_number: int, arguments: Iterable[Any]) -> dict[str, dict[str, Any]]:
         """Fire what lives here of `step`; path to port to what the piece gives.
@@ -460,6 +510,14 @@ class Place:
         for crew in self._crews.values():
             crew.forget_inputs()
 
+    def forget(self) -> None:
+        """Let go of every value and task, when all is over."""
+        self.forget_inputs()
+        for ring in self._rings.values():
+            ring.fill(None)
+        for crew in self._crews.values():
+            crew.tasks.clear()
+
     def tallies(self) -> dict[str, list[Mapping[str, Any]]]:
         """Of every task that lives here its tallies."""
         return {path: [task.tallies() for task in crew.tasks] for path, crew in self._crews.items()}
@@ -486,7 +544,7 @@ class Place:
             source = PortRef(node.path, port.name)
             readers = self._layout.readers(source, piece)
             if self._number in readers or (self._number == HOME and readers):
-                self._rings[source] = Ring(self._layout.delay_of(source))
+                self._rings[source] = self._layout.ring_for(source)
 
     def _plan(self, node: TaskNode) -> tuple[_Crew, list[_Reader], list[tuple[str, Ring]]]:
         """The crew of `node`, what brings its inputs, and where its outputs are kept."""

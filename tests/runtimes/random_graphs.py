@@ -48,7 +48,7 @@ def plans(draw: st.DrawFn) -> Plan:
     edges = []
     for _ in range(draw(st.integers(1, 7))):
         source, target = draw(st.integers(0, count - 1)), draw(st.integers(0, count - 1))
-        delay = draw(st.integers(0, 2)) if source < target else draw(st.integers(1, 2))
+        delay = draw(st.integers(0, 3)) if source < target else draw(st.integers(1, 3))
         edges.append((source, target, delay, draw(st.booleans()), draw(st.integers(0, 1)), draw(st.booleans())))
     optional = draw(st.frozensets(st.integers(0, len(edges) - 1)))
     return Plan(widths, tuple(edges), optional, draw(st.frozensets(st.integers(0, count - 1))))

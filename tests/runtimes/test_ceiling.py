@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from runtimes import ceiling
+from runtimes import worker_processes
 from runtimes.ceiling import RUNTIME as CEILING
 from runtimes.protocol import RuntimeFailure, processors
 from runtimes.sequential import RUNTIME as SEQUENTIAL
@@ -131,7 +131,7 @@ def delayed_graph(fails):
 
 @pytest.fixture(params=["fork", "spawn"])
 def start_method(request, monkeypatch):
-    monkeypatch.setattr(ceiling, "_context", lambda: multiprocessing.get_context(request.param))
+    monkeypatch.setattr(worker_processes, "start_context", lambda: multiprocessing.get_context(request.param))
 
 
 CELLS = [
@@ -297,7 +297,7 @@ def test_a_member_that_cannot_be_built_is_named_and_nothing_is_left():
 def test_a_process_that_was_killed_is_named_by_whatever_comes_next(act):
     session = opened(failing_graph("nothing"))
     session.advance(2)
-    worker = next(process for process in multiprocessing.active_children() if process.name == "ceiling-1")
+    worker = next(process for process in multiprocessing.active_children() if process.name == "worker-1")
     worker.kill()
     worker.join()
     with pytest.raises(RuntimeFailure, match=r"1 of the ceiling .*part\[1\] to part\[2\].*killed by SIGKILL.*round 2"):

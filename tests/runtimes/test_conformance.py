@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runtimes.processes_pipes import PipesSession
+from runtimes.ray_packed import packed
 from runtimes.reactor import Program
 from runtimes.reactor.plan import script
 from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_their_own
 from runtimes.sequential import SequentialSession
+from runtimes.xronos_runtime import RUNTIME as XRONOS
 from tests.moving import force_moves
 from tests.runtimes.random_graphs import Mixer, Plan, graph_of, plans
 from workloads.dataflow import ArraySpec, Digest, Graph, GraphBuilder, Inputs, Output, Outputs, Session
@@ -44,6 +49,16 @@ def reactor(graph: Graph, **how: Any) -> ReactorSession:
     return ReactorSession(graph, Program(GraphReactor(graph), placement=placement, fast=True, **how))
 
 
+needs_xronos = pytest.mark.skipif(
+    importlib.util.find_spec("xronos") is None,
+    reason="xronos has wheels for Linux on x86-64 and Arm only; install the extra 'xronos' there",
+)
+
+
+def xronos_session(graph: Graph) -> Session:
+    return XRONOS.open(graph, XRONOS.options(), Path("unused"))
+
+
 @given(plan=plans(), seed=st.integers(0, 3))
 @settings(max_examples=150, deadline=None)
 def test_inline_reactors_give_what_the_loop_gives(plan: Plan, seed: int) -> None:
@@ -67,6 +82,23 @@ def test_reactors_in_threads_give_what_the_loop_gives(workers: int, plan: Plan, 
     graph = graph_of(plan, seed)
     parallel = reactor(graph, executor="threads", workers=workers)
     assert trace_of(parallel, graph) == trace_of(SequentialSession(graph), graph)
+
+
+@pytest.mark.parametrize("driver_slice", [True, False], ids=["driver's slice", "no driver's slice"])
+@given(plan=plans(), seed=st.integers(0, 3), places=st.integers(1, 4))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_processes_and_pipes_give_what_the_loop_gives(driver_slice: bool, plan: Plan, seed: int, places: int) -> None:
+    graph = graph_of(plan, seed)
+    piped = PipesSession(packed(graph, driver_slice=driver_slice, places=places))
+    assert trace_of(piped, graph) == trace_of(SequentialSession(graph), graph)
+
+
+@needs_xronos
+@given(plan=plans(), seed=st.integers(0, 3))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_reactors_of_xronos_give_what_the_loop_gives(plan: Plan, seed: int) -> None:
+    graph = graph_of(plan, seed)
+    assert trace_of(xronos_session(graph), graph) == trace_of(SequentialSession(graph), graph)
 
 
 @pytest.mark.parametrize("to_threads", [False, True], ids=["to processes", "to threads"])

@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 
 from runtimes.ray_actors import actor_per_member
+from runtimes.ray_by_value import RUNTIME as BY_VALUE
+from runtimes.ray_calls import Calls
 from runtimes.ray_cluster import _unlink_semaphores, nbytes_of, object_store_bytes
+from runtimes.ray_compiled import RUNTIME as COMPILED
+from runtimes.ray_compiled import RayCompiledOptions
+from runtimes.ray_graphs import Executions, buffers_for, problem_of
 from runtimes.ray_packed import RayPackedOptions, packed
-from workloads.dataflow import ArraySpec, GraphBuilder, Output, PortRef, Task
+from runtimes.ray_place import rounds_ahead
+from workloads.dataflow import ArraySpec, GraphBuilder, Input, Output, PortRef, Task
 
 
 class Nothing(Task):
@@ -35,6 +41,31 @@ def pipeline():
     builder.connect(first["y"], second["y"])
     builder.gather(second["z"], learner["z"])
     builder.gather(second["z"], driver["z"])
+    return builder.build()
+
+
+def loop(*delays, retain=0, observed=True):
+    """A bank feeds a driver, which feeds the bank; one edge for each delay leads back."""
+    builder = GraphBuilder(workload="test", parameters={}, seed=0, unit="firing", units_per_round=1)
+    ports = [f"x{number}" for number in range(len(delays))]
+    bank = builder.bank("bank", 4, Nothing, inputs=[Input(port, retain) for port in ports], outputs=["y"])
+    driver = builder.task("driver", Nothing, inputs=["y"], outputs=ports, observed=observed)
+    builder.gather(bank["y"], driver["y"])
+    for port, delay in zip(ports, delays, strict=True):
+        builder.broadcast(driver[port], bank[port], delay=delay)
+    return builder.build()
+
+
+def sandwich(*, delay=0):
+    """The driver fires between a bank and a second bank, and after it."""
+    builder = GraphBuilder(workload="test", parameters={}, seed=0, unit="firing", units_per_round=1)
+    first = builder.bank("first", 4, Nothing, outputs=["y"])
+    middle = builder.task("middle", Nothing, inputs=["y"], outputs=["x"])
+    second = builder.bank("second", 4, Nothing, inputs=["x"], outputs=["z"])
+    last = builder.task("last", Nothing, inputs=["z"], observed=True)
+    builder.gather(first["y"], middle["y"])
+    builder.broadcast(middle["x"], second["x"], delay=delay)
+    builder.gather(second["z"], last["z"])
     return builder.build()
 
 
@@ -118,3 +149,71 @@ def test_a_private_setting_without_private_settings_is_refused():
     with pytest.raises(ValueError, match="inline_bytes=100 is one of Ray's private settings"):
         RayPackedOptions(private_settings=False, inline_bytes=100)
     assert not RayPackedOptions(private_settings=False).private_settings
+
+
+# --------------------------------------------------------------------------------- rounds in flight
+
+
+@pytest.mark.parametrize(("delays", "expected"), [((1,), 0), ((2,), 1), ((3, 2), 1), ((4,), 3)])
+def test_as_many_rounds_may_be_in_flight_ahead_as_the_shortest_delay_is_longer_than_one(delays, expected):
+    assert rounds_ahead(loop(*delays)) == expected
+
+
+def test_without_delayed_edges_no_round_is_ahead():
+    assert rounds_ahead(pipeline()) == 0
+
+
+def test_only_what_follows_the_drivers_first_wait_is_submitted_late():
+    layout = packed(sandwich(), driver_slice=True, places=2)
+    assert steps_of(layout) == [["first"], ["middle"], ["second"], ["last"]]
+    assert Calls(layout).first_late_step() == 2
+
+
+# ---------------------------------------------------------------------------------- compiled graphs
+
+
+def test_a_driver_between_two_banks_cannot_be_compiled_and_is_named():
+    reason = problem_of(packed(sandwich(), driver_slice=True, places=2))
+    assert reason is not None
+    assert reason.startswith("task 'middle' of the driver fires between tasks of actors")
+    assert COMPILED.refuses is not None
+    assert COMPILED.refuses(sandwich(), RayCompiledOptions()) == reason
+
+
+@pytest.mark.parametrize("driver_slice", [True, False])
+def test_a_delay_frees_the_driver_from_standing_between(driver_slice):
+    assert problem_of(packed(sandwich(delay=1), driver_slice=driver_slice, places=2)) is None
+
+
+def test_a_graph_without_actors_has_nothing_to_compile():
+    builder = GraphBuilder(workload="test", parameters={}, seed=0, unit="firing", units_per_round=1)
+    builder.task("alone", Nothing, observed=True)
+    assert "nothing to compile" in (problem_of(packed(builder.build(), driver_slice=True, places=2)) or "")
+
+
+def test_the_driver_fires_what_actors_need_first_its_slice_meanwhile_and_what_needs_actors_last():
+    before, meanwhile, after = Executions(packed(loop(1), driver_slice=True, places=2), 1.0).home_steps()
+    assert [[node.path for node in step] for step in (before, meanwhile, after)] == [[], ["bank"], ["driver"]]
+    before, _, after = Executions(packed(pipeline(), driver_slice=True, places=2), 1.0).home_steps()
+    assert [node.path for node in before] == ["source", "first", "second"]
+    assert [node.path for node in after] == ["driver"]
+
+
+@pytest.mark.parametrize(("delay", "retain", "ahead", "expected"), [(1, 0, 0, 3), (1, 2, 0, 5), (3, 0, 2, 7)])
+def test_channels_have_a_buffer_for_every_round_that_a_value_is_held(delay, retain, ahead, expected):
+    assert buffers_for(loop(delay, retain=retain), ahead) == expected
+
+
+def test_a_drivers_slice_is_refused_where_every_member_has_an_actor():
+    with pytest.raises(ValueError, match="per_member=true, where the driver has no slice"):
+        RayCompiledOptions(per_member=True, driver_slice=False)
+
+
+# ----------------------------------------------------------------------------------------- by value
+
+
+def test_the_papers_style_is_labelled_wherever_it_is_shown():
+    assert "for reproducing its figures only" in BY_VALUE.summary
+    assert BY_VALUE.notice is not None
+    assert "the paper's own use of Ray" in (BY_VALUE.notice(BY_VALUE.options()) or "")
+    assert "observations printed" in (BY_VALUE.notice(BY_VALUE.options(print=True)) or "")

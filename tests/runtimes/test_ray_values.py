@@ -1,12 +1,13 @@
-"""Whatever the graph, both Ray runtimes compute what the plain loop computes; on one Ray cluster."""
+"""Whatever the graph, all Ray runtimes compute what the plain loop computes; on one Ray cluster."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import tempfile
+import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,18 +16,40 @@ import pytest
 
 from runtimes.protocol import RuntimeFailure
 from runtimes.ray_actors import actor_per_member
+from runtimes.ray_by_value import ByValueCalls
+from runtimes.ray_calls import Calls
 from runtimes.ray_cluster import RayCluster
+from runtimes.ray_graphs import Executions
 from runtimes.ray_packed import packed
+from runtimes.ray_place import rounds_ahead
 from runtimes.ray_session import RaySession
 from runtimes.sequential import SequentialSession
 from workloads.dataflow import ArraySpec, Digest, EdgeShape, Gathered, GraphBuilder, Input, Output, Task
 
 pytestmark = pytest.mark.ray
 
-LAYOUTS = {
-    "ray": actor_per_member,
-    "ray-packed": partial(packed, driver_slice=True, places=3),
-    "ray-packed without a driver slice": partial(packed, driver_slice=False, places=2),
+
+def by_value(graph, ahead, **options):
+    """The paper's style has no round ahead."""
+    return ByValueCalls(replace(actor_per_member(graph), rows="rows" in options), put="rows" in options, printed=True)
+
+
+def calls_to_hosts(graph, ahead, **how):
+    return Calls(packed(graph, ahead=ahead, **how))
+
+
+def compiled_hosts(graph, ahead, **how):
+    return Executions(packed(graph, ahead=ahead, **how), timeout_s=60.0)
+
+
+ROUNDS = {
+    "ray": lambda graph, ahead: Calls(actor_per_member(graph, ahead=ahead)),
+    "ray-packed": partial(calls_to_hosts, driver_slice=True, places=3),
+    "ray-packed without a driver slice": partial(calls_to_hosts, driver_slice=False, places=2),
+    "ray-compiled": partial(compiled_hosts, driver_slice=True, places=2),
+    "ray-compiled without a driver slice": partial(compiled_hosts, driver_slice=False, places=2),
+    "ray-by-value": by_value,
+    "ray-by-value, put once, row by row": partial(by_value, rows=True),
 }
 LARGE = ArraySpec((15_000,), "f8")
 """Above what Ray sends inside a call."""
@@ -43,14 +66,17 @@ def cluster():
     # Tasks are defined here, in a module that Ray's workers cannot import.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     scratch = Path(tempfile.mkdtemp(prefix="ray-"))
-    with RayCluster(scratch, store_bytes=200_000_000) as running:
+    with RayCluster(scratch, store_bytes=400_000_000) as running:
         yield running
     shutil.rmtree(scratch)
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture(params=ROUNDS)
 def open_on_ray(request, cluster):
-    return lambda graph: RaySession(cluster, LAYOUTS[request.param](graph), stops_cluster=False)
+    def opened(graph):
+        return RaySession(cluster, ROUNDS[request.param](graph, rounds_ahead(graph)), stops_cluster=False)
+
+    return opened
 
 
 # ------------------------------------------------------------------------------------- random graphs
@@ -218,6 +244,44 @@ def test_a_random_graph_gives_in_every_round_what_the_plain_loop_gives(open_on_r
     assert fingerprints(open_on_ray(graph), graph, 7) == fingerprints(SequentialSession(graph), graph, 7)
 
 
+def lengthened(graph, lag):
+    """The graph with every delayed edge so many rounds longer."""
+    edges = tuple(replace(edge, delay=edge.delay + lag) if edge.delay else edge for edge in graph.edges)
+    return replace(graph, edges=edges)
+
+
+@pytest.mark.parametrize(
+    ("form", "seed", "lag"),
+    [
+        ("ray", SEEDS[0], 1),
+        ("ray-packed", SEEDS[2], 2),
+        ("ray-packed without a driver slice", SEEDS[0], 1),
+        ("ray-compiled", SEEDS[2], 2),
+        ("ray-compiled without a driver slice", SEEDS[0], 1),
+    ],
+)
+def test_with_rounds_in_flight_ahead_a_random_graph_gives_what_the_plain_loop_gives(cluster, form, seed, lag):
+    graph = lengthened(random_graph(seed), lag)
+    rounds = ROUNDS[form](graph, rounds_ahead(graph))
+    assert rounds.layout.ahead >= lag
+    session = RaySession(cluster, rounds, stops_cluster=False)
+    assert in_strides(session, graph) == in_strides(SequentialSession(graph), graph)
+
+
+def in_strides(session, graph):
+    """Digests of what was received after strides that are shorter and longer than any lag, and the tallies."""
+    digests = []
+    with session:
+        for rounds in (1, 2, 5, 3):
+            durations_ns = session.advance(rounds)
+            assert durations_ns.shape == (rounds,)
+            assert (durations_ns > 0).all()
+            digest = Digest()
+            digest.add_received(graph, session.received())
+            digests.append(digest.hexdigest())
+        return digests, session.tallies()
+
+
 def test_the_random_graphs_cover_every_edge_shape_delayed_and_not():
     edges = [edge for seed in SEEDS for edge in random_graph(seed).edges]
     assert {(edge.shape, edge.delay) for edge in edges} == {(s, d) for s in EdgeShape for d in range(3)}
@@ -229,14 +293,16 @@ def test_the_random_graphs_cover_every_edge_shape_delayed_and_not():
 class Echo(Task):
     """Gives its index, and holds on to nothing."""
 
-    def __init__(self, context, *, failing_round=None):
+    def __init__(self, context, *, failing_round=None, sleeping_s=0.0):
         self.index = context.index
         self.failing_round = failing_round
+        self.sleeping_s = sleeping_s
         self.fired = 0
 
     def fire(self, inputs, outputs):
         if self.index == 2 and self.fired == self.failing_round:
             raise KeyError("lost key")
+        time.sleep(self.sleeping_s)
         self.fired += 1
         outputs["index"][...] = self.index
 
@@ -259,7 +325,7 @@ def gather_of_five(**keywords):
 
 def test_a_gather_of_packed_hosts_holds_one_block_for_each_place(cluster):
     graph = gather_of_five()
-    with RaySession(cluster, packed(graph, driver_slice=True, places=2), stops_cluster=False) as session:
+    with RaySession(cluster, Calls(packed(graph, driver_slice=True, places=2)), stops_cluster=False) as session:
         session.advance(1)
         value = session.received()["sink"]["indices"]
     assert isinstance(value, Gathered)
@@ -269,7 +335,7 @@ def test_a_gather_of_packed_hosts_holds_one_block_for_each_place(cluster):
 
 def test_a_gather_of_a_single_host_is_its_block(cluster):
     graph = gather_of_five()
-    with RaySession(cluster, packed(graph, driver_slice=False, places=1), stops_cluster=False) as session:
+    with RaySession(cluster, Calls(packed(graph, driver_slice=False, places=1)), stops_cluster=False) as session:
         session.advance(1)
         value = session.received()["sink"]["indices"]
     assert isinstance(value, np.ndarray)
@@ -279,7 +345,7 @@ def test_a_gather_of_a_single_host_is_its_block(cluster):
 
 def test_durations_are_one_for_each_round_and_positive(cluster):
     graph = gather_of_five()
-    with RaySession(cluster, packed(graph, driver_slice=True, places=2), stops_cluster=False) as session:
+    with RaySession(cluster, Calls(packed(graph, driver_slice=True, places=2)), stops_cluster=False) as session:
         durations_ns = session.advance(4)
     assert durations_ns.dtype == np.int64
     assert durations_ns.shape == (4,)
@@ -294,6 +360,20 @@ def test_an_exception_in_an_actor_names_task_index_and_round_and_carries_the_rem
         assert 'raise KeyError("lost key")' in str(caught.value.__cause__)
         with pytest.raises(RuntimeFailure, match="Open another"):
             session.advance(1)
+
+
+def test_an_execution_that_takes_too_long_is_given_up_and_the_session_ends(cluster):
+    # Whoever waited for the task itself would be ended by the tests' own time limit.
+    graph = gather_of_five(sleeping_s=600.0)
+    with (
+        RaySession(
+            cluster,
+            Executions(packed(graph, driver_slice=False, places=1), timeout_s=1.0),
+            stops_cluster=False,
+        ) as session,
+        pytest.raises(RuntimeFailure, match=r"No answer from Ray actors within 1 s in round 0"),
+    ):
+        session.advance(1)
 
 
 class Assigner(Task):
@@ -320,7 +400,7 @@ def test_large_arrays_arrive_whether_all_members_or_some_or_none_assign_theirs(c
     sink = builder.task("sink", Sink, inputs=["arrays"], observed=True)
     builder.gather(bank["array"], sink["arrays"])
     layout = packed(builder.build(), driver_slice=True, places=2)
-    with RaySession(cluster, layout, stops_cluster=False) as session:
+    with RaySession(cluster, Calls(layout), stops_cluster=False) as session:
         for number in (1, 2, 3):
             session.advance(1)
             arrays = session.received()["sink"]["arrays"]

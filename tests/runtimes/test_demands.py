@@ -1,0 +1,45 @@
+"""What runtimes say before they start about the memory and the processes that they will take."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import registry
+from runtimes.protocol import demands_here, processors, value_bytes
+
+NBYTES = 1_000_000
+ACTORS = 6
+
+
+def graph():
+    workload = registry.workloads().get("broadcast_gather")
+    return workload.build(workload.parameters(nbytes=NBYTES, actors=ACTORS), 0)
+
+
+def demands(name, **options):
+    runtime = registry.runtimes().get(name)
+    if runtime.demands is None:
+        return demands_here(graph())
+    return runtime.demands(graph(), runtime.options(**options))
+
+
+def test_the_values_of_a_round_are_its_payload_and_all_echoes():
+    assert value_bytes(graph()) == (1 + ACTORS) * NBYTES
+
+
+@pytest.mark.parametrize("name", ["sequential", "reactor", "reactor-processes", "reactor-threads"])
+def test_a_runtime_that_shares_memory_keeps_every_value_once(name):
+    base = demands(name).memory_bytes - value_bytes(graph())
+
+    assert 0 < base < 500_000_000
+
+
+def test_ray_has_a_process_for_each_actor_and_packed_one_less_than_processors():
+    assert demands("ray").processes == demands("ray-by-value").processes == ACTORS
+    assert demands("ray-packed").processes == demands("ray-compiled").processes == max(processors() - 1, 0)
+    assert demands("ray-packed", driver_slice=False).processes == processors()
+
+
+def test_ray_keeps_values_in_actors_and_twice_in_its_store_and_by_value_copies_more():
+    assert demands("ray").memory_bytes > 3 * value_bytes(graph())
+    assert demands("ray-by-value").memory_bytes >= demands("ray").memory_bytes + ACTORS * NBYTES
