@@ -24,9 +24,21 @@ import msgspec
 import numpy as np
 
 from harness import registry
-from harness.job import MAX_VALUES, CheckJob, CheckResult, Folder, MeasureJob, Pairing, Phase, TraceJob, TraceResult
+from harness.job import (
+    MAX_VALUES,
+    CheckJob,
+    CheckResult,
+    Folder,
+    Load,
+    MeasureJob,
+    Pairing,
+    Phase,
+    TraceJob,
+    TraceResult,
+)
 from harness.process_tree import die_with_parent
 from harness.records import Measurement
+from runtimes.protocol import demands_here, value_bytes
 from workloads.dataflow import Digest
 
 if TYPE_CHECKING:
@@ -95,11 +107,12 @@ def measure(job: MeasureJob, folder: Folder) -> Measurement:
         began = perf_counter()
         session.close()
     return Measurement(
-        # A bound does not do all that a round does, so what it computed cannot be compared.
-        digest=None if runtime.is_bound else measured.digest,
+        # What a bound computed, or one that computes something else, cannot be compared.
+        digest=None if runtime.is_bound or runtime.differs else measured.digest,
         unit=graph.unit,
         units_per_round=graph.units_per_round,
         startup_s=startup_s,
+        warmup_s=measured.warmup_s,
         teardown_s=perf_counter() - began,
         notice=_notice(runtime, options),
         **condense(measured.durations_ns),
@@ -114,6 +127,7 @@ class _Measured:
     """What a living session gave."""
 
     digest: str
+    warmup_s: float
     durations_ns: NDArray[np.int64]
     counts: Mapping[str, int | None]
     pss_bytes: int | None
@@ -123,8 +137,9 @@ class _Measured:
         """Warm up, measure up to the checkpoint, then fill the time."""
         digest = Digest()
         folder.enter(Phase.WARMING_UP)
+        warmup_s = 0.0
         for _ in range(job.warmup_rounds):
-            session.advance(1)
+            warmup_s += float(session.advance(1).sum()) / 1e9
             digest.add_received(graph, session.received())
         before = _counts(session.tallies())
         folder.enter(Phase.MEASURING)
@@ -138,6 +153,7 @@ class _Measured:
         after = _counts(session.tallies())
         return cls(
             digest=digest.hexdigest(),
+            warmup_s=warmup_s,
             durations_ns=np.concatenate(durations.steps),
             counts={name: _difference(after[name], before[name]) for name in after},
             pss_bytes=_pss_bytes(),
@@ -245,13 +261,35 @@ def _first_line(error: BaseException) -> str:
 def check(job: CheckJob) -> CheckResult:
     """Build the graph of every pairing and ask its runtime; stops at the first problem of the input."""
     refusals: list[str | None] = []
+    loads: list[Load] = []
     graphs: dict[bytes, Graph | None] = {}
     for pairing in job.pairings:
         try:
             refusals.append(_refusal(pairing, job.seed, graphs))
         except ValueError as error:
-            return CheckResult(problem=f"Workload '{pairing.workload}': {error}", refusals=refusals)
-    return CheckResult(refusals=refusals)
+            return CheckResult(problem=f"Workload '{pairing.workload}': {error}", refusals=refusals, loads=loads)
+        loads.append(Load() if refusals[-1] is not None else _load(pairing, graphs[_cell_key(pairing)]))
+    return CheckResult(refusals=refusals, loads=loads)
+
+
+def _load(pairing: Pairing, graph: Graph | None) -> Load:
+    """What `pairing` has to do and takes; nothing where its graph could not be built."""
+    if graph is None:
+        return Load()
+    runtime = registry.runtimes().get(pairing.runtime)
+    options = msgspec.convert(pairing.options, runtime.options)
+    demands = demands_here(graph) if runtime.demands is None else runtime.demands(graph, options)
+    return Load(
+        units=graph.units_per_round,
+        members=sum(node.members for node in graph.tasks),
+        value_bytes=value_bytes(graph),
+        processes=demands.processes,
+        memory_bytes=demands.memory_bytes,
+    )
+
+
+def _cell_key(pairing: Pairing) -> bytes:
+    return msgspec.json.encode([pairing.workload, pairing.parameters], order="sorted")
 
 
 def _refusal(pairing: Pairing, seed: int, graphs: dict[bytes, Graph | None]) -> str | None:
@@ -266,7 +304,7 @@ def _refusal(pairing: Pairing, seed: int, graphs: dict[bytes, Graph | None]) -> 
         missing = registry.missing_module(modules)
         if missing is not None:
             return f"{owner} needs the module '{missing}', which is not installed"
-    cell = msgspec.json.encode([pairing.workload, pairing.parameters], order="sorted")
+    cell = _cell_key(pairing)
     if cell not in graphs:
         if workload.check is not None:
             workload.check(msgspec.convert(pairing.parameters, workload.parameters))

@@ -1,8 +1,9 @@
-"""The command line: `reactorbench run`, `report`, `list`, `plan`, `trace`, `verify` and `graph`.
+"""The command line: `reactorbench run`, `report`, `list`, `plan`, `trace`, `verify`, `graph`, and four on the paper.
 
-Exit statuses are those of `harness.errors.ExitStatus`. Bad input ends in one message on standard error
-and nothing else; with `--json`, standard output holds JSON and nothing else. Modules that take time to
-import wait for the command that needs them.
+Those are `claims`, `reproduce`, `ladder` and `amortisation`. Exit statuses are those of
+`harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
+`--json`, standard output holds JSON and nothing else. Modules that take time to import wait for the
+command that needs them.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ app = App(
 )
 
 _Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output, nothing else.")]
+_Cells = Annotated[
+    list[str] | None,
+    Parameter(negative="", help="Only the cells of the suite whose names match, as 'figure1-*'; several times."),
+]
 _Suite = Annotated[str | None, Parameter(help="A shipped suite by name, or the path of a TOML file.")]
 _Workload = Annotated[str, Parameter(help="A workload by name.")]
 _Set = Annotated[list[str] | None, Parameter(name="--set", negative="")]
@@ -110,6 +115,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
     /,
     *,
     selection: Selection = _NOTHING,
+    cells: _Cells = None,
     out: str | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     figures: bool = True,
@@ -122,25 +128,26 @@ def run(  # noqa: PLR0913 - one argument for each flag
     out
         Folder for the results; results/runs/NAME-TIME if not given.
     resume
-        Go on with the run in --out: what has no good record yet runs again.
+        Go on with the run in --out: what has no good record yet runs again. May name more blocks than it began with.
     figures
         Draw figures at the end.
     """
-    from harness.plan import PlanFile
+    from harness.plan import PlanFile, select_cells
     from harness.progress import progress_on
     from harness.report import write_report
     from harness.runner import Runner, prepare_folder
 
     asked = _folder(out)
     plan = _plan_to_run(suite, selection, asked, resume=resume)
+    select_cells(plan, cells or [])
     folder = asked or Path("results", "runs", f"{plan.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     prepare_folder(folder, resume=resume)
     file = PlanFile(folder)
     if resume and file.path.exists():
-        file.check_equal(plan)
+        file.extend(plan)
     else:
         file.write(plan)
-    Runner(plan=plan, folder=folder, progress=progress_on(_console(to_stderr=json))).run()
+    Runner(plan=plan, folder=folder, progress=progress_on(_console(to_stderr=json)), cells=cells or []).run()
     return _show(write_report(folder, figures=figures), as_json=json)
 
 
@@ -164,6 +171,162 @@ def report(
     return _show(write_report(folder, figures=figures), as_json=json)
 
 
+@app.command
+def claims(
+    folder: Annotated[Path, Parameter(help="Results folder of a run of the suite paper or paper-small.")], /
+) -> ExitStatus:
+    """Judge the paper's claims by a run: a table on standard output, and claims.md and claims.csv in the folder."""
+    from harness.claims import write_claims
+
+    text, files = write_claims(folder)
+    sys.stdout.write(text)
+    sys.stderr.write(f"{folder}: {', '.join(file.name for file in files)}\n")
+    return ExitStatus.OK
+
+
+@app.command
+def reproduce(
+    *figures: Annotated[int, Parameter(help="Figures of the paper, 1 to 6; all if none is named.")],
+    suite: str = "paper-small",
+    invocations: int | None = None,
+    out: str | None = None,
+    run: bool = True,
+) -> ExitStatus:
+    """Draw figures of the paper anew: measure their cells, but for those that are there already, then draw.
+
+    Parameters
+    ----------
+    suite
+        The suite to measure with: paper-small, or paper with the published rounds.
+    invocations
+        Blocks; more than the suite's or those that are there add to them (6 or more give intervals).
+    out
+        Folder for the results; results/runs/SUITE if not given.
+    run
+        Measure what is not there; without, only draw.
+    """
+    from harness.claims import write_claims
+    from harness.paper import experiments
+    from harness.paper_figures import cells_of_figures, write_paper_figures
+
+    numbers = list(figures) or [one.number for one in experiments()]
+    cells = cells_of_figures(numbers)
+    folder = _folder(out) or Path("results", "runs", suite)
+    if run:
+        _measure_cells(suite, cells, invocations, folder)
+    written = write_paper_figures(folder, numbers)
+    _, tables = write_claims(folder)
+    sys.stdout.write("".join(f"{file}\n" for file in [*written, *tables]))
+    return ExitStatus.OK
+
+
+_Small = Annotated[bool, Parameter(negative="", help="One block, for a quick look; others can be added later.")]
+_Invocations = Annotated[
+    int | None,
+    Parameter(help="Blocks; more than the suite's or those that are there add to them (6 or more give intervals)."),
+]
+_Measured = Annotated[bool, Parameter(help="Measure what is not there; without, only draw.")]
+
+
+@app.command
+def ladder(
+    *figures: Annotated[int, Parameter(help="Figures of the paper, 1 to 6; all if none is named.")],
+    suite: str = "ladder",
+    invocations: _Invocations = None,
+    small: _Small = False,
+    out: str | None = None,
+    run: _Measured = True,
+) -> ExitStatus:
+    """From the published Ray program to the best one, step by step: measure what is not there, then table and figure.
+
+    Parameters
+    ----------
+    suite
+        The suite to measure with: ladder, or a copy of it as a TOML file with other rounds, say.
+    out
+        Folder for the results; results/runs/SUITE if not given.
+    """
+    from harness.ladder_report import write_ladder
+    from harness.paper_figures import cells_of_figures
+
+    folder = _folder(out) or Path("results", "runs", suite)
+    cells, blocks = cells_of_figures(list(figures)), _blocks(invocations, small=small)
+    if run:
+        _measure_cells(suite, cells, blocks, folder)
+    return _show_written(*write_ladder(folder))
+
+
+@app.command
+def amortisation(  # noqa: PLR0913 - one argument for each flag
+    *,
+    suite: str = "amortisation",
+    cells: _Cells = None,
+    invocations: _Invocations = None,
+    small: _Small = False,
+    out: str | None = None,
+    run: _Measured = True,
+) -> ExitStatus:
+    """How much batching makes Ray free: measure what is not there, then table and figure.
+
+    Parameters
+    ----------
+    suite
+        The suite to measure with: amortisation, or a TOML file with other environments or numbers of steps, say.
+    out
+        Folder for the results; results/runs/SUITE if not given.
+    """
+    from harness.amortisation_report import write_amortisation
+
+    folder = _folder(out) or Path("results", "runs", suite)
+    blocks = _blocks(invocations, small=small)
+    if run:
+        _measure_cells(suite, cells or [], blocks, folder)
+    return _show_written(*write_amortisation(folder))
+
+
+def _blocks(invocations: int | None, *, small: bool) -> int | None:
+    """How many blocks were asked for, if any number was.
+
+    Raises:
+        UsageError: if two numbers were.
+    """
+    if small and invocations is not None:
+        raise UsageError(
+            f"--small is --invocations 1, and does not go with --invocations {invocations}. Leave one out."
+        )
+    return 1 if small else invocations
+
+
+def _show_written(text: str, files: Sequence[Path]) -> ExitStatus:
+    sys.stdout.write(text)
+    sys.stderr.write("".join(f"{file}\n" for file in files))
+    return ExitStatus.OK
+
+
+def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, folder: Path) -> None:
+    """Measure those `cells` of `suite` that `folder` has no good record of; begin a run there if there is none.
+
+    Raises:
+        UsageError: if `folder` holds another run, or the input is bad.
+    """
+    from harness.plan import PlanFile, select_cells
+    from harness.progress import progress_on
+    from harness.report import write_report
+    from harness.runner import Runner, prepare_folder
+
+    file = PlanFile(folder)
+    stored = file.read().invocations if file.path.exists() else None
+    plan = Selection(invocations=max(filter(None, (invocations, stored)), default=None)).plan(suite)
+    select_cells(plan, cells)
+    prepare_folder(folder, resume=True)
+    if stored is None:
+        file.write(plan)
+    else:
+        file.extend(plan)
+    Runner(plan=plan, folder=folder, progress=progress_on(_console(to_stderr=True)), cells=cells).run()
+    write_report(folder, figures=False)
+
+
 @app.command(name="list")
 def list_all(*, json: _Json = False) -> ExitStatus:
     """Show suites, workloads and runtimes, with their parameters and options."""
@@ -177,17 +340,21 @@ def list_all(*, json: _Json = False) -> ExitStatus:
 
 
 @app.command
-def plan(suite: _Suite = None, /, *, selection: Selection = _NOTHING, json: _Json = False) -> ExitStatus:
+def plan(
+    suite: _Suite = None, /, *, selection: Selection = _NOTHING, cells: _Cells = None, json: _Json = False
+) -> ExitStatus:
     """Check the input as `run` does, and show what it would do, in order, with an estimate of the time."""
+    from harness.plan import select_cells
     from harness.planned import planned, print_planned
     from harness.runner import check_plan
 
     found = selection.plan(suite)
-    check_plan(found)
+    found = msgspec.structs.replace(found, cells=tuple(select_cells(found, cells or [])))
+    checked = check_plan(found)
     if json:
-        _print_json(planned(found))
+        _print_json(planned(found, checked))
     else:
-        print_planned(found, _console())
+        print_planned(found, checked, _console())
     return ExitStatus.OK
 
 

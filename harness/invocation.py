@@ -266,6 +266,7 @@ def _record(invocation: Invocation, machine: Mapping[str, Any], log: Path | None
         runtime=invocation.runtime.name,
         options=invocation.runtime.options,
         is_bound=invocation.runtime.is_bound,
+        differs=invocation.runtime.differs,
         seed=invocation.seed,
         block=invocation.block,
         outcome="failed",

@@ -19,6 +19,7 @@ __all__ = [
     "CheckJob",
     "CheckResult",
     "Folder",
+    "Load",
     "MeasureJob",
     "Pairing",
     "Phase",
@@ -70,6 +71,21 @@ class CheckJob(msgspec.Struct, frozen=True, kw_only=True):
     pairings: list[Pairing]
 
 
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a pairing has to do and takes, as far as that is known before it runs."""
+
+    units: int = 0
+    """Of work, in a round."""
+    members: int = 0
+    """Tasks that fire in a round."""
+    value_bytes: int = 0
+    """Of all arrays that a round declares."""
+    processes: int = 0
+    """That its runtime starts besides its own."""
+    memory_bytes: int = 0
+    """That all its processes together take at most."""
+
+
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """What the check found."""
 
@@ -77,6 +93,8 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """Bad input: why a graph cannot be built. The run does not begin."""
     refusals: list[str | None] = []
     """For each pairing why it cannot run here, or None. Shorter than the pairings after a problem."""
+    loads: list[Load] = []
+    """Of each pairing; as many as there are refusals."""
 
 
 class TraceJob(msgspec.Struct, frozen=True, kw_only=True):

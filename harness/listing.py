@@ -47,7 +47,11 @@ def _entry(plugin: Plugin[Kind], settings: str) -> dict[str, Any]:
     return {
         "name": loaded.name,
         "summary": loaded.summary,
-        **({"is_bound": loaded.is_bound} if isinstance(loaded, Runtime) else {}),
+        **(
+            {"is_bound": loaded.is_bound, "differs": loaded.differs, "limits": loaded.limits}
+            if isinstance(loaded, Runtime)
+            else {}
+        ),
         settings: msgspec.to_builtins(fields_of(getattr(loaded, settings))),
         "requires": [_requirement(module) for module in loaded.requires],
         "optional": [_requirement(module) | {"needed_for": needed_for} for module, needed_for in loaded.optional],
@@ -68,6 +72,10 @@ def _print_entry(console: Console, entry: dict[str, Any], settings: str) -> None
         return
     bound = " (bound)" if entry.get("is_bound") else ""
     _print(console, f"{entry['name']}{bound}: {entry['summary']}", indent=2)
+    if entry.get("limits"):
+        _print(console, f"runs only {entry['limits']}", indent=6)
+    if entry.get("differs"):
+        _print(console, f"compared on units of work only: {entry['differs']}", indent=6)
     for requirement in entry["requires"]:
         _print(console, _requirement_text(requirement), indent=6, style=None if requirement["installed"] else "red")
     for requirement in entry["optional"]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import psutil
 
-__all__ = ["busy_fraction", "load_average", "machine_facts"]
+__all__ = ["available_bytes", "busy_fraction", "load_average", "machine_facts"]
 
 _PACKAGES = ("reactorbench", "numpy", "ray", "gymnasium", "ale-py", "opencv-python-headless", "torch", "msgspec")
 """Distributions whose version may change a result."""
+_CGROUP = Path("/sys/fs/cgroup")
 _BUSY_SAMPLE_S = 0.2
 
 
@@ -29,6 +30,18 @@ def machine_facts() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
     }
+
+
+def available_bytes() -> int:
+    """Memory that programs can still get without swapping, within the limit of the control group if there is one."""
+    available = int(psutil.virtual_memory().available)
+    try:
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        fields = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+    except (OSError, ValueError):  # no control groups, or no limit: "max"
+        return available
+    return min(available, limit - used + int(fields.get("inactive_file", 0)))
 
 
 def busy_fraction() -> float:

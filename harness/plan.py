@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import shlex
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.wording import compact_json
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "Cell",
     "Invocation",
     "Key",
+    "PairingKey",
     "Plan",
     "PlanFile",
     "RuntimeChoice",
@@ -34,10 +36,15 @@ __all__ = [
     "key_of",
     "resume_command",
     "schedule",
+    "select_cells",
 ]
 
 Key = tuple[str, str, str, str, int, int]
 """What tells invocations of one run apart: workload, parameters, runtime, options, block, seed."""
+
+
+PairingKey = tuple[str, str, str, str]
+"""A cell on a runtime: workload, parameters, runtime, options."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +70,8 @@ class RuntimeChoice(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
     is_bound: bool = False
     """It is no competitor but a bound on all of them."""
+    differs: str | None = None
+    """Why it computes something else than the plain loop, where it does: it is compared on units of work only."""
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +83,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     warmup_rounds: int
     rounds: int
     measure_s: float
+    name: str = ""
+    """How a suite calls it; `--cells` selects by it."""
+    round_s: float = 0.0
+    """About what a round takes without any communication, to guess how long a run takes; 0 where nobody said."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,16 +111,15 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
 
     @property
+    def pairing(self) -> PairingKey:
+        """Its cell and runtime."""
+        cell, runtime = self.cell, self.runtime
+        return cell.workload, compact_json(cell.parameters), runtime.name, compact_json(runtime.options)
+
+    @property
     def key(self) -> Key:
         """What tells it apart from the other invocations of the run."""
-        return (
-            self.cell.workload,
-            compact_json(self.cell.parameters),
-            self.runtime.name,
-            compact_json(self.runtime.options),
-            self.block,
-            self.seed,
-        )
+        return *self.pairing, self.block, self.seed
 
 
 def key_of(record: Record) -> Key:
@@ -130,9 +142,24 @@ def schedule(plan: Plan) -> list[Invocation]:
     ]
 
 
-def resume_command(folder: Path) -> str:
-    """What to type to go on with the run in `folder`."""
-    return f"reactorbench run --resume --out {shlex.quote(os.fspath(folder))}"
+def select_cells(plan: Plan, patterns: Sequence[str]) -> list[Cell]:
+    """The cells of `plan` whose names match one of `patterns`, as file names do (`*`, `?`, `[...]`); all without any.
+
+    Raises:
+        UsageError: for a pattern that matches none.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(cell.name, pattern) for cell in plan.cells):
+            names = [cell.name for cell in plan.cells if cell.name]
+            known = did_you_mean(pattern, names) if names else "Its cells have no names."
+            raise UsageError(f"No cell of '{plan.name}' is called '{pattern}'. {known}")
+    return [cell for cell in plan.cells if not patterns or any(fnmatchcase(cell.name, p) for p in patterns)]
+
+
+def resume_command(folder: Path, patterns: Sequence[str] = ()) -> str:
+    """What to type to go on with the run in `folder`, with the cells that match `patterns` if there are any."""
+    selected = "".join(f" --cells {shlex.quote(pattern)}" for pattern in patterns)
+    return f"reactorbench run --resume --out {shlex.quote(os.fspath(folder))}{selected}"
 
 
 class PlanFile:
@@ -161,6 +188,19 @@ class PlanFile:
             ) from error
         except msgspec.DecodeError as error:
             raise UsageError(f"{self.path} is not a plan: {error}. Measure into another folder.") from error
+
+    def extend(self, plan: Plan) -> None:
+        """Make sure that `plan` is the stored one, or the stored one with more blocks, and store it then.
+
+        Raises:
+            UsageError: if it is another one; the message says what differs.
+        """
+        stored = self.read()
+        if plan.invocations > stored.invocations:
+            self.check_equal(msgspec.structs.replace(plan, invocations=stored.invocations))
+            self.write(plan)
+        else:
+            self.check_equal(plan)
 
     def check_equal(self, plan: Plan) -> None:
         """Make sure that `plan` is the stored one.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from harness.estimate import Estimator, in_minutes
+from harness.machine import available_bytes
 from harness.plan import schedule
 from harness.progress import Names
 from harness.wording import plural
@@ -15,16 +16,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.plan import Plan
+    from harness.runner import Checked
 
 __all__ = ["planned", "print_planned"]
 
 
-def planned(plan: Plan) -> dict[str, Any]:
-    """The plan as plain values."""
-    estimator = Estimator()
+def planned(plan: Plan, checked: Checked) -> dict[str, Any]:
+    """The plan as plain values; `checked` is what the check found out."""
+    skips = checked.skips(available_bytes())
+    estimator = Estimator(checked.loads, skips)
     invocations = [
         {
             "number": invocation.number,
+            "cell": invocation.cell.name,
             "workload": invocation.cell.workload,
             "parameters": invocation.cell.parameters,
             "runtime": invocation.runtime.name,
@@ -35,6 +39,7 @@ def planned(plan: Plan) -> dict[str, Any]:
             "rounds": invocation.cell.rounds,
             "measure_s": invocation.cell.measure_s,
             "estimate_s": estimator.seconds(invocation),
+            "skipped": skips.get(invocation.pairing),
         }
         for invocation in schedule(plan)
     ]
@@ -47,23 +52,29 @@ def planned(plan: Plan) -> dict[str, Any]:
     }
 
 
-def print_planned(plan: Plan, console: Console) -> None:
+def print_planned(plan: Plan, checked: Checked, console: Console) -> None:
     """The same for people."""
     invocations = schedule(plan)
-    estimator, names = Estimator(), Names(invocations)
+    skips = checked.skips(available_bytes())
+    estimator, names = Estimator(checked.loads, skips), Names(invocations)
     table = Table(title=plan.title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("#", "cell", "runtime", "block", "seed", "about"):
-        table.add_column(heading, justify="left" if heading in {"cell", "runtime"} else "right")
+    has_names = any(cell.name for cell in plan.cells)
+    for heading in ("#", *(["name"] if has_names else []), "cell", "runtime", "block", "seed", "about"):
+        table.add_column(heading, justify="left" if heading in {"name", "cell", "runtime"} else "right")
     for invocation in invocations:
         table.add_row(
             str(invocation.number),
+            *([invocation.cell.name] if has_names else []),
             names.cell(invocation),
             names.runtime(invocation),
             str(invocation.block),
             str(invocation.seed),
-            in_minutes(estimator.seconds(invocation)),
+            "skipped" if invocation.pairing in skips else in_minutes(estimator.seconds(invocation)),
         )
     console.print(table, markup=False)
+    skipped = {(names.cell(i), names.runtime(i)): skips[i.pairing] for i in invocations if i.pairing in skips}
+    for (cell, runtime), reason in skipped.items():
+        console.print(f"Skipped: {cell} on {runtime}: {reason}.", highlight=False, markup=False)
     total = in_minutes(sum(map(estimator.seconds, invocations)))
     console.print(
         f"\n{plural(len(invocations), 'invocation')}, about {total}. This is an estimate: the start of each runtime "

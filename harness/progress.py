@@ -11,6 +11,7 @@ from rich.segment import Segment, Segments
 from rich.text import Text
 
 from harness.estimate import Estimator, in_minutes
+from harness.machine import available_bytes
 from harness.report import summary_table
 from harness.summary import SummaryRow, summarise
 from harness.wording import Labels, in_seconds, in_si, plural, plural_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from harness.plan import Invocation
     from harness.records import Record
+    from harness.runner import Checked
 
 __all__ = ["LiveProgress", "Names", "PlainProgress", "Progress", "progress_on"]
 
@@ -35,8 +37,8 @@ _STATUS_LINES = 4
 class Progress(Protocol):
     """What a run tells while it goes on; a context in which something may be drawn."""
 
-    def begin(self, records: Sequence[Record], due: Sequence[Invocation]) -> None:
-        """Said once: what is there already, and what will run."""
+    def begin(self, records: Sequence[Record], due: Sequence[Invocation], checked: Checked) -> None:
+        """Said once: what is there already, what will run, and what the check found out about it."""
         ...
 
     def checking(self, phase: str, elapsed_s: float) -> None:
@@ -83,8 +85,9 @@ class PlainProgress:
         self._total = 0
         self._began_s = 0.0
 
-    def begin(self, records: Sequence[Record], due: Sequence[Invocation]) -> None:
+    def begin(self, records: Sequence[Record], due: Sequence[Invocation], checked: Checked) -> None:
         """Say how much there is to do."""
+        self._estimator = Estimator(checked.loads, checked.skips(available_bytes()))
         self._due, self._total, self._names = list(due), len(due), Names(due)
         there = f"; {plural(len(records), 'record')} there already" if records else ""
         self.message(f"{plural(len(due), 'invocation')} to run, about {in_minutes(self._remaining_s())}{there}.")
@@ -147,10 +150,10 @@ class LiveProgress(PlainProgress):
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._drawn_s = 0.0
 
-    def begin(self, records: Sequence[Record], due: Sequence[Invocation]) -> None:
+    def begin(self, records: Sequence[Record], due: Sequence[Invocation], checked: Checked) -> None:
         """Take the records that are there into the table."""
         self._records = list(records)
-        super().begin(records, due)
+        super().begin(records, due, checked)
         self._remake_table()
 
     def checking(self, phase: str, elapsed_s: float) -> None:
@@ -237,6 +240,7 @@ def _bare_row(invocation: Invocation) -> SummaryRow:
         runtime=invocation.runtime.name,
         options=invocation.runtime.options,
         is_bound=invocation.runtime.is_bound,
+        differs=invocation.runtime.differs,
         outcome="ok",
         invocations=0,
         measured=0,

@@ -34,6 +34,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """What one unit of work is."""
     units_per_round: int | None = None
     startup_s: float | None = None
+    warmup_s: float | None = None
+    """Sum of the durations of the warm-up rounds; None in records of versions that did not keep it."""
     rounds_s: list[float] = []
     """At most 10,000 durations in seconds, in order, each the mean over `rounds_per_value` rounds."""
     rounds_per_value: int = 1
@@ -64,6 +66,8 @@ class Record(Measurement, frozen=True, kw_only=True):
     """All options, defaults included."""
     is_bound: bool = False
     """The runtime is no competitor but a bound on all of them; it has no digest."""
+    differs: str | None = None
+    """Why the runtime computes something else than the plain loop, where it does; it has no digest."""
     seed: int
     block: int
     outcome: Outcome

@@ -355,7 +355,7 @@ def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
         f"{labels.runtime(row)} was faster than the bound, which cannot be: something slowed the bound down. "
         "Measure again on a quiet machine."
         for row in cell
-        if row.efficiency is not None and row.efficiency.low > 1
+        if row.efficiency is not None and row.efficiency.low > 1 and not row.differs
     ]
     notes += dict.fromkeys(note for row in cell for note in row.cell_notes)
     return notes
@@ -381,6 +381,12 @@ def _closing_notes(rows: Sequence[SummaryRow]) -> list[str]:
         f"{name} is a bound, not a competitor: it does less than a whole round, so it has no digest and no speedup. "
         "Efficiency is a rate as a fraction of the bound's."
         for name in bounds
+    ]
+    others = dict.fromkeys((row.runtime, row.differs) for row in rows if row.differs)
+    notes += [
+        f"{name} computes something else than the plain loop, so it has no digest and is compared on units of work "
+        f"only: {why}."
+        for name, why in others
     ]
     return notes
 

@@ -6,29 +6,27 @@ import re
 import signal
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Interrupted, UsageError
 from harness.invocation import check_pairings, measure, skipped_record
-from harness.job import Pairing
-from harness.machine import busy_fraction, load_average, machine_facts
-from harness.plan import key_of, resume_command, schedule
+from harness.job import Load, Pairing
+from harness.machine import available_bytes, busy_fraction, load_average, machine_facts
+from harness.plan import key_of, resume_command, schedule, select_cells
 from harness.process_tree import become_subreaper
 from harness.records import RecordFile
+from harness.wording import in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from harness.plan import Invocation, Key, Plan
+    from harness.plan import Invocation, Key, PairingKey, Plan
     from harness.progress import Progress
     from harness.records import Record
 
-__all__ = ["Runner", "check_plan", "prepare_folder"]
-
-PairingKey = tuple[str, str, str, str]
-"""A cell on a runtime: workload, parameters, runtime, options."""
+__all__ = ["Checked", "Runner", "check_plan", "prepare_folder"]
 
 
 def prepare_folder(folder: Path, *, resume: bool) -> None:
@@ -53,12 +51,31 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the check before a run found out."""
+
+    refusals: Mapping[PairingKey, str] = field(default_factory=dict)
+    """Why pairings of cell and runtime cannot run here."""
+    loads: Mapping[PairingKey, Load] = field(default_factory=dict)
+    """How much the pairings have to do, and take."""
+
+    def skips(self, available: int) -> dict[PairingKey, str]:
+        """Why pairings would be skipped with `available` bytes of memory: refused, or too large."""
+        too_large = {key: reason for key, load in self.loads.items() if (reason := _too_large(load, available))}
+        return too_large | dict(self.refusals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
     """A run of `plan` into `folder`, which has been prepared."""
 
     plan: Plan
     folder: Path
     progress: Progress
+    cells: Sequence[str] = ()
+    """Patterns of the names of the cells to run; none for all."""
+    available_bytes: Callable[[], int] = available_bytes
+    """Memory that an invocation may take."""
 
     def run(self) -> None:
         """Run everything that has no `ok` record, recording each invocation as soon as it has ended.
@@ -72,21 +89,23 @@ class Runner:
         cut = file.set_aside_cut_line()
         records = file.read()
         done = _done(records)
-        due = [invocation for invocation in schedule(self.plan) if invocation.key not in done]
+        selected = select_cells(self.plan, self.cells)
+        due = [i for i in schedule(self.plan) if i.key not in done and i.cell in selected]
         if cut:
             self.progress.message(f"{cut} Its invocation runs again." if due else cut)
-        with self.progress, _interruptible(self.folder):
-            refusals = self._refusals(due) if due else {}
-            self.progress.begin(records, due)
-            self._run_all(due, refusals, file)
+        with self.progress, _interruptible(resume_command(self.folder, self.cells)):
+            checked = self._checked(due) if due else Checked()
+            self.progress.begin(records, due, checked)
+            self._run_all(due, checked, file)
 
-    def _run_all(self, due: list[Invocation], refusals: Mapping[PairingKey, str], file: RecordFile) -> None:
+    def _run_all(self, due: list[Invocation], checked: Checked, file: RecordFile) -> None:
         facts = machine_facts()
         for invocation in due:
             # Nothing of ours runs now: who is busy is somebody else.
             machine = facts | {"load_average": load_average(), "busy_before": busy_fraction()}
             self.progress.started(invocation)
-            refusal = refusals.get(_pairing_key(invocation))
+            # Looked at anew each time: what is available changes.
+            refusal = checked.skips(self.available_bytes()).get(invocation.pairing)
             if refusal is not None:
                 record = skipped_record(invocation, refusal, machine=machine)
             else:
@@ -98,39 +117,40 @@ class Runner:
         log = self.folder / "logs" / _log_name(invocation)
         return measure(invocation, log=log, timeout_s=self.plan.timeout_s, machine=machine, watch=self.progress.phase)
 
-    def _refusals(self, due: list[Invocation]) -> dict[PairingKey, str]:
-        """Why pairings of cell and runtime cannot run here, asked of a throw-away child process.
+    def _checked(self, due: list[Invocation]) -> Checked:
+        """What pairings of cell and runtime can run here and take, asked of a throw-away child process.
 
         Raises:
             UsageError: if it finds bad input.
         """
         log = self.folder / "logs" / "check.log"
-        refusals = _check(due, self.plan.seed, log, self.progress.checking)
-        if refusals is None:
+        checked = _check(due, self.plan.seed, log, self.progress.checking)
+        if checked is None:
             self.progress.message(f"The check before the run died; {log} says how. The invocations will tell.")
-        return refusals or {}
+        return checked or Checked()
 
 
-def check_plan(plan: Plan) -> None:
+def check_plan(plan: Plan) -> Checked:
     """Check the input of `plan` as a run of it would, and leave nothing behind.
 
     Raises:
         UsageError: if it finds bad input.
     """
     with tempfile.TemporaryDirectory(prefix="rb-") as folder:
-        _check(schedule(plan), plan.seed, Path(folder, "check.log"), lambda _phase, _elapsed_s: None)
+        checked = _check(schedule(plan), plan.seed, Path(folder, "check.log"), lambda _phase, _elapsed_s: None)
+    return checked or Checked()
 
 
 def _check(
     invocations: Sequence[Invocation], seed: int, log: Path, watch: Callable[[str, float], None]
-) -> dict[PairingKey, str] | None:
-    """Why pairings of cell and runtime cannot run here; None if the child that was asked died, as `log` then says.
+) -> Checked | None:
+    """What the check finds; None if the child that was asked died, as `log` then says.
 
     Raises:
         UsageError: if it finds bad input.
     """
     pairings = {
-        _pairing_key(invocation): Pairing(
+        invocation.pairing: Pairing(
             workload=invocation.cell.workload,
             parameters=invocation.cell.parameters,
             runtime=invocation.runtime.name,
@@ -144,17 +164,26 @@ def _check(
     if result.problem is not None:
         raise UsageError(result.problem)
     found = zip(pairings, result.refusals, strict=True)
-    return {key: refusal for key, refusal in found if refusal is not None}
+    return Checked(
+        refusals={key: refusal for key, refusal in found if refusal is not None},
+        loads=dict(zip(pairings, result.loads, strict=True)),
+    )
+
+
+def _too_large(load: Load, available: int) -> str | None:
+    """Why an invocation with this load does not fit into `available` bytes, or None if it does."""
+    if load.memory_bytes <= available:
+        return None
+    return (
+        f"it may take {in_bytes(load.memory_bytes)} of memory, and {in_bytes(max(available, 0))} are available; "
+        "free some, or choose smaller parameters"
+    )
 
 
 def _done(records: list[Record]) -> set[Key]:
     """The keys whose newest record is `ok`."""
     newest = {key_of(record): record for record in records}
     return {key for key, record in newest.items() if record.outcome == "ok"}
-
-
-def _pairing_key(invocation: Invocation) -> PairingKey:
-    return invocation.key[:4]
 
 
 def _log_name(invocation: Invocation) -> str:
@@ -165,8 +194,10 @@ def _log_name(invocation: Invocation) -> str:
 
 
 @contextmanager
-def _interruptible(folder: Path) -> Iterator[None]:
+def _interruptible(resume: str) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into `Interrupted`; later ones do not disturb the cleaning up.
+
+    `resume` is what to type to go on.
 
     Raises:
         Interrupted: with how to go on.
@@ -183,7 +214,7 @@ def _interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(f"Interrupted; what was measured is kept. Go on with: {resume_command(folder)}") from None
+        raise Interrupted(f"Interrupted; what was measured is kept. Go on with: {resume}") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -40,6 +40,10 @@ class CellTable(msgspec.Struct, frozen=True, kw_only=True):
     warmup_rounds: int | None = None
     rounds: int | None = None
     measure_s: float | None = None
+    name: str = ""
+    """What `--cells` selects it by."""
+    round_s: float = 0.0
+    """About how long a round takes without any communication, for the estimate of `plan`."""
 
 
 class Suite(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +114,7 @@ def plan_of(suite: Suite, overrides: Mapping[str, Any], runtimes: Sequence[str])
     _check_distinct(
         [f"{cell.workload} {compact_json(cell.parameters)}" for cell in cells], f"Suite '{suite.name}'", "cell"
     )
+    _check_distinct([cell.name for cell in cells if cell.name], f"Suite '{suite.name}'", "name of a cell")
     return Plan(
         name=suite.name,
         title=suite.title or suite.name,
@@ -156,6 +161,8 @@ _IN_WORDS = {
     "workload": 'a name: workload = "simulation"',
     "parameters": "a table: parameters = { envs = 8 }",
     "measure_s": "a number of seconds: measure_s = 1.0",
+    "name": 'a name, for --cells: name = "small"',
+    "round_s": "a number of seconds: round_s = 0.005",
     "timeout_s": "a number of seconds: timeout_s = 300",
 }
 """What a key of a suite holds, for messages; the others hold whole numbers."""
@@ -210,6 +217,8 @@ def _cell(  # noqa: PLR0913, PLR0917 - all that decides over a cell, once
         warmup_rounds=settings.warmup_rounds,
         rounds=settings.rounds,
         measure_s=settings.measure_s,
+        name=table.name,
+        round_s=table.round_s,
     )
 
 
@@ -222,7 +231,9 @@ def _parameters(table: CellTable, *, is_text: bool) -> dict[str, Any]:
 
 def _runtime(text: str) -> RuntimeChoice:
     runtime, options = chosen_runtime(text)
-    return RuntimeChoice(name=runtime.name, options=msgspec.to_builtins(options), is_bound=runtime.is_bound)
+    return RuntimeChoice(
+        name=runtime.name, options=msgspec.to_builtins(options), is_bound=runtime.is_bound, differs=runtime.differs
+    )
 
 
 def _check_distinct(spelt: Sequence[str], owner: str, noun: str) -> None:

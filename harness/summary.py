@@ -30,6 +30,9 @@ RowOutcome = Literal["ok", "failed", "timeout", "skipped", "invalid"]
 
 SEQUENTIAL = "sequential"
 RAY = "ray"
+RAY_AS_PUBLISHED = "ray-by-value"
+"""The paper's own use of Ray. It reproduces figures and is never the best Ray: nobody who wants speed would choose it,
+and where it sends what `ray` sends, chance alone would make it the faster of two equal programs."""
 SUBJECT = "reactor"
 """The runtime that the findings speak of, where it was measured."""
 
@@ -64,6 +67,8 @@ class SummaryRow:
     """The Ray runtime that `over_best_ray` refers to."""
     is_bound: bool = False
     """It is no competitor but a bound on all of them: it has no speedup, and is never the best of anything."""
+    differs: str | None = None
+    """Why it computes something else than the plain loop, where it does: its digests count for nothing."""
     efficiency: Estimate | None = None
     """Throughput as a fraction of the bound's, where the cell has one."""
     startup_s: float | None = None
@@ -91,7 +96,7 @@ class SummaryRow:
     @property
     def is_ray(self) -> bool:
         """Whether it is one of those of which the fastest is the best Ray."""
-        return self.runtime.startswith(RAY) and not self.is_bound
+        return self.runtime.startswith(RAY) and self.runtime != RAY_AS_PUBLISHED and not self.is_bound
 
     @property
     def key(self) -> RowKey:
@@ -237,8 +242,8 @@ def _cell_rows(
 ) -> list[SummaryRow]:
     measured = {key: [record for record in records if record.outcome == "ok"] for key, records in rows.items()}
     sequential = _reference(SEQUENTIAL, rows, defaults)
-    bounds = {key for key, records in rows.items() if any(record.is_bound for record in records)}
-    validity = check_digests({key: records for key, records in measured.items() if key not in bounds}, sequential)
+    undigested = {key for key, records in rows.items() if any(r.is_bound or r.differs for r in records)}
+    validity = check_digests({key: records for key, records in measured.items() if key not in undigested}, sequential)
     bare = {key: _row(key, records, validity) for key, records in rows.items()}
     valid = usable(bare.values())
     valid_keys = {row.key for row in valid}
@@ -346,6 +351,7 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
         notices=tuple(dict.fromkeys(record.notice for record in records if record.notice)),
         cell_notes=validity.notes,
         is_bound=any(record.is_bound for record in records),
+        differs=next((record.differs for record in reversed(records) if record.differs), None),
     )
 
 
@@ -445,6 +451,7 @@ COLUMNS = (
     "reason",
     "notice",
     "bound",
+    "differs",
     "efficiency_low",
     "efficiency_high",
     "efficiency",
@@ -484,6 +491,7 @@ def flat(row: SummaryRow) -> dict[str, str | int | float | None]:
         "notice": "; ".join(row.notices) or None,
         "bound": row.is_bound,
         **_ends("efficiency", row.efficiency),
+        "differs": row.differs,
     }
     return {column: values[column] for column in COLUMNS}
 

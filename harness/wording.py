@@ -145,6 +145,11 @@ class Labelled(Protocol):
         """Whether it is no competitor but a bound on all of them."""
         ...
 
+    @property
+    def differs(self) -> str | None:
+        """Why it computes something else than the plain loop, where it does."""
+        ...
+
 
 class Labels:
     """Short names for the cells and runtimes of one report, which differ wherever these differ.
@@ -189,11 +194,12 @@ class Labels:
         return ", ".join(f"{name}={_value(name, row.options[name])}" for name in varying if name in row.options)
 
     def remarks(self, row: Labelled) -> str:
-        """What stands beside the runtime's name: that it is a bound, and its options as above."""
-        return ", ".join(filter(None, ["bound" if row.is_bound else "", self.options(row)]))
+        """What stands beside the runtime's name: that it is a bound or computes something else, and its options."""
+        kind = "bound" if row.is_bound else "units only" if row.differs else ""
+        return ", ".join(filter(None, [kind, self.options(row)]))
 
     def runtime(self, row: Labelled) -> str:
-        """`reactor`, or `reactor (workers=2)` where there are several; `ceiling (bound)`."""
+        """`reactor`, or `reactor (workers=2)` where there are several; `ceiling (bound)`, `envpool (units only)`."""
         remarks = self.remarks(row)
         return f"{row.runtime} ({remarks})" if remarks else row.runtime
 

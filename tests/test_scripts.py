@@ -339,6 +339,27 @@ def test_bench_takes_relative_paths_from_where_it_is_called(checkout):
     assert called == "reactorbench run quick --out mine\n"
 
 
+@pytest.mark.parametrize(
+    ("script", "given", "passed_on"),
+    [
+        ("figures", (), "reproduce"),
+        ("figures", ("1", "4", "--no-run"), "reproduce 1 4 --no-run"),
+        ("figure3", (), "reproduce 3"),
+        ("figure6", ("--suite", "paper"), "reproduce 6 --suite paper"),
+        ("ladder", (), "ladder"),
+        ("ladder", ("3", "--small"), "ladder 3 --small"),
+        ("amortisation", ("--cells", "Pong-v5-*"), "amortisation --cells Pong-v5-*"),
+    ],
+)
+def test_the_scripts_about_the_paper_set_up_and_call_their_command(checkout, script, given, passed_on):
+    done = checkout.run(f"scripts/{script}", *given)
+
+    assert done.returncode == 0, done.stderr
+    calls = checkout.calls()
+    assert calls[0] == "venv"
+    assert calls[-1] == f"reactorbench {passed_on}"
+
+
 @pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool != "reactorbench"])
 def test_a_check_that_fails_is_named_and_stops_none_of_the_others(checkout, tool):
     checkout.write(f"{tool}-fails")

@@ -22,6 +22,7 @@ failing_task = plugin_kit:FAILING_TASK
 [reactorbench.runtimes]
 plain = plugin_kit:PLAIN
 other = plugin_kit:OTHER
+differing = plugin_kit:DIFFERING
 dying = plugin_kit:DYING
 hanging = plugin_kit:HANGING
 littering = plugin_kit:LITTERING

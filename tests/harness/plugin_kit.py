@@ -210,6 +210,14 @@ PLAIN = Runtime(
     optional=(("a_module.that_is_not_there", "workers=2"),),
 )
 OTHER = Runtime(name="other", summary="The loop again.", options=Options, open=open_plain)
+DIFFERING = Runtime(
+    name="differing",
+    summary="Counts otherwise.",
+    options=Options,
+    open=lambda graph, options, scratch: SequentialSession(graph_of("counting", graph.parameters, 0, 3, RandomCounter)),
+    differs="it draws its numbers",
+    limits="counting",
+)
 DYING = Runtime(name="dying", summary="Dies.", options=Options, open=lambda graph, options, scratch: Dying(graph))
 HANGING = Runtime(name="hanging", summary="Hangs.", options=Options, open=open_hanging)
 LITTERING = Runtime(name="littering", summary="Leaves a process.", options=Options, open=open_littering)

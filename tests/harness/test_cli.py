@@ -69,6 +69,10 @@ def test_list_shows_parameters_with_defaults_and_whether_dependencies_are_there(
     assert {"simulation", "broadcast_gather"} <= workloads.keys()
     assert {"quick", "simulation"} <= {suite["name"] for suite in listed["suites"]}
     assert [name for name, entry in runtimes.items() if entry.get("is_bound")] == ["ceiling"]
+    differing = {name: entry["differs"] for name, entry in runtimes.items() if entry.get("differs")}
+    assert differing.keys() == {"ale-vector", "differing", "envpool"}
+    assert (runtimes["differing"]["differs"], runtimes["differing"]["limits"]) == ("it draws its numbers", "counting")
+    assert {"processes-pipes", "gymnasium-sync", "gymnasium-async"} <= runtimes.keys()
 
 
 def test_a_plugin_that_cannot_be_imported_is_listed_with_the_reason(reactorbench):
@@ -89,6 +93,8 @@ def test_list_for_people_says_the_same(reactorbench):
     assert "workers=2: a_module.that_is_not_there, not installed" in done.stdout
     assert "broken: cannot be used: " in done.stdout
     assert "ceiling (bound): " in done.stdout
+    assert "runs only counting" in done.stdout
+    assert "compared on units of work only: it draws its numbers" in done.stdout
     assert "sequential: " in done.stdout
 
 

@@ -8,7 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from harness.figures import look_of, write_figures
+from harness.drawing import look_of
+from harness.figures import write_figures
 from harness.summary import summarise
 from tests.harness import records_of
 
@@ -128,7 +129,7 @@ def test_known_runtimes_differ_in_marker_and_in_colour():
 
 
 def test_an_unknown_runtime_keeps_its_look_from_process_to_process():
-    program = "from harness.figures import look_of; print(look_of('plugin'))"
+    program = "from harness.drawing import look_of; print(look_of('plugin'))"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == str(look_of("plugin"))
     assert look_of("plugin").colour in OKABE_ITO

@@ -103,6 +103,8 @@ def test_a_semaphore_of_a_process_of_the_command_would_be_found(reactorbench):
     [
         ("reactor-processes:workers=2", is_worker_of_child, r"Worker 1 \(.* was killed by SIGKILL"),
         ("ceiling", is_worker_of_child, r"Process [01] of the ceiling \(.* was killed by SIGKILL"),
+        ("processes-pipes", is_worker_of_child, r"Process 0 of processes-pipes \(.* was killed by SIGKILL"),
+        ("gymnasium-async", is_worker_of_child, r"The process of 'env\[[01]\]' was killed by SIGKILL"),
         pytest.param("ray", is_ray_actor, r"Ray actor 'env\[[01]\]' died", marks=pytest.mark.ray),
         pytest.param("ray-packed", is_ray_actor, r"Ray actor 'host 1' died", marks=pytest.mark.ray),
     ],

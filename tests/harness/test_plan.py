@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.plan import Cell, Plan, PlanFile, RuntimeChoice, resume_command, schedule
+from harness.plan import Cell, Plan, PlanFile, RuntimeChoice, resume_command, schedule, select_cells
 
 
 def plan_with(runtimes, invocations=2, cells=1, seed=0):
@@ -91,6 +91,44 @@ def test_another_plan_is_refused_with_what_differs(tmp_path, other, said):
     assert said in str(caught.value)
 
 
+def test_a_stored_plan_can_be_given_more_blocks_and_nothing_else(tmp_path):
+    file = PlanFile(tmp_path)
+    file.write(plan_with("AB", invocations=2))
+
+    file.extend(plan_with("AB", invocations=6))
+    assert file.read().invocations == 6
+    with pytest.raises(UsageError, match="invocations is 6 there and 3 here"):
+        file.extend(plan_with("AB", invocations=3))
+    with pytest.raises(UsageError, match="runtimes of cell 1"):
+        file.extend(plan_with("ABC", invocations=8))
+    assert file.read() == plan_with("AB", invocations=6)
+
+
+def named(*names):
+    plan = plan_with("A", cells=len(names))
+    cells = [msgspec.structs.replace(cell, name=name) for cell, name in zip(plan.cells, names, strict=True)]
+    return msgspec.structs.replace(plan, cells=tuple(cells))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "selected"),
+    [
+        ([], ["one-a", "one-b", "two"]),
+        (["one-*"], ["one-a", "one-b"]),
+        (["two", "*-a"], ["one-a", "two"]),
+    ],
+)
+def test_cells_are_selected_by_patterns_of_their_names_in_the_order_of_the_plan(patterns, selected):
+    assert [cell.name for cell in select_cells(named("one-a", "one-b", "two"), patterns)] == selected
+
+
+def test_a_pattern_that_no_cell_has_is_refused_with_the_nearest_name():
+    with pytest.raises(UsageError, match="Did you mean 'one-a'"):
+        select_cells(named("one-a", "two"), ["one-x"])
+    with pytest.raises(UsageError, match="have no names"):
+        select_cells(plan_with("A"), ["one"])
+
+
 @pytest.mark.parametrize("content", [None, "{", '{"name": 1}'])
 def test_a_folder_without_a_plan_has_no_run_to_resume(tmp_path, content):
     if content is not None:
@@ -102,6 +140,12 @@ def test_a_folder_without_a_plan_has_no_run_to_resume(tmp_path, content):
 
 def test_the_folder_of_a_run_to_resume_can_be_pasted_into_a_shell():
     assert resume_command(Path("my results")) == "reactorbench run --resume --out 'my results'"
+
+
+def test_the_cells_that_were_selected_are_selected_again_on_resume():
+    said = resume_command(Path("mine"), ["figure1-*", "one"])
+
+    assert said == "reactorbench run --resume --out mine --cells 'figure1-*' --cells one"
 
 
 def test_a_stored_plan_can_be_read_by_people(tmp_path):

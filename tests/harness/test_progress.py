@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from harness.estimate import Estimator, in_minutes
+from harness.job import Load
 from harness.plan import Cell, Plan, RuntimeChoice, schedule
 from harness.progress import LiveProgress, PlainProgress, progress_on
 from harness.records import Record
+from harness.runner import Checked
 
 PLAN = Plan(
     name="example",
@@ -71,7 +74,7 @@ def shown_by(kind, clock, outcome="ok"):
     first, second = schedule(PLAN)
     with progress:
         progress.checking("starting", 0.0)
-        progress.begin([], [first, second])
+        progress.begin([], [first, second], Checked())
         progress.started(first)
         clock.now_s += 10
         progress.phase("measuring", 10.0)
@@ -92,7 +95,7 @@ def test_elsewhere_than_on_a_terminal_every_invocation_is_one_line(clock):
 def test_one_invocation_is_not_spoken_of_as_several():
     output = io.StringIO()
     first, second = schedule(PLAN)
-    PlainProgress(Console(file=output, width=150)).begin([record_of(first)], [second])
+    PlainProgress(Console(file=output, width=150)).begin([record_of(first)], [second], Checked())
 
     assert output.getvalue().startswith("1 invocation to run, about")
     assert "; 1 record there already." in output.getvalue()
@@ -117,7 +120,7 @@ def test_a_terminal_is_drawn_on_at_most_once_a_second(clock):
     progress = LiveProgress(Console(file=output, force_terminal=True, width=150), clock)
     first, second = schedule(PLAN)
     with progress:
-        progress.begin([], [first, second])
+        progress.begin([], [first, second], Checked())
         progress.started(first)
         for _ in range(50):
             clock.now_s += 0.1
@@ -131,7 +134,7 @@ def test_of_a_table_higher_than_the_terminal_the_end_is_shown(clock):
     progress = LiveProgress(Console(file=output, force_terminal=True, width=150, height=7), clock)
     first, second = schedule(PLAN)
     with progress:
-        progress.begin([], [first, second])
+        progress.begin([], [first, second], Checked())
         progress.finished(first, record_of(first))
         progress.started(second)
 
@@ -156,6 +159,46 @@ def test_an_estimate_learns_first_from_its_runtime_and_then_from_its_cell():
     assert estimator.seconds(plain) == 2.0
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s")])
+def loaded(load, **cell):
+    """What an invocation with this load is guessed to take, on `plain` and on `ray`."""
+    plan = msgspec.structs.replace(PLAN, cells=(msgspec.structs.replace(PLAN.cells[0], **cell),))
+    invocations = schedule(plan)
+    return [Estimator({i.pairing: load for i in invocations}).seconds(i) for i in invocations]
+
+
+def test_more_actors_more_bytes_and_more_rounds_are_guessed_to_take_longer():
+    least = loaded(Load(units=15, members=2, processes=2))
+
+    assert least[0] < least[1]
+    assert loaded(Load(units=15, members=2, processes=20))[1] > least[1] + 1
+    for other in (
+        loaded(Load(units=15, members=2, processes=2, value_bytes=10**10)),
+        loaded(Load(units=15, members=2, processes=2), rounds=10**6),
+        loaded(Load(units=15, members=2, processes=2), round_s=3.0),
+    ):
+        assert all(long > short + 1 for long, short in zip(other, least, strict=True))
+
+
+def test_what_was_seen_of_a_runtime_corrects_the_guess_for_its_other_cells():
+    other = msgspec.structs.replace(PLAN.cells[0], parameters={"width": 3}, rounds=10**6)
+    first, second = schedule(msgspec.structs.replace(PLAN, cells=(PLAN.cells[0], other)))[::2]
+    loads = {i.pairing: Load(units=15, members=2) for i in (first, second)}
+    guess_s = Estimator(loads).seconds(second)
+    estimator = Estimator(loads)
+    estimator.learn(first, 2 * estimator.seconds(first))
+
+    assert estimator.seconds(second) == pytest.approx(2 * guess_s)
+
+
+def test_what_will_be_skipped_takes_no_time():
+    plain, _ = schedule(PLAN)
+
+    assert Estimator({}, {plain.pairing}).seconds(plain) < 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (3599, "59 min 59 s"), (34_000, "9 h 26 min")],
+)
 def test_a_time_is_shown_in_minutes_and_seconds(seconds, shown):
     assert in_minutes(seconds) == shown

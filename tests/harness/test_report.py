@@ -129,6 +129,26 @@ def test_a_bound_is_marked_in_every_table(folder):
     assert [row["bound"] for row in report.to_json()["rows"]] == [False, False, False, True]
 
 
+def test_what_computes_something_else_is_marked_in_every_table_and_the_reason_is_given(folder):
+    other = record("envpool", 3000, differs="streams of its own", digest=None)
+    report = write_report(folder([*pairs(1), other]), figures=False)
+    lines = shown(report.rows).splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("envpool ") and "3.00k" in line]
+    assert lines[at + 1].split() == ["units", "only"]
+    assert "compared on units of work only: streams of its own." in " ".join(shown(report.rows).split())
+    table = (report.folder / "table.md").read_text()
+    assert "| envpool (units only) |" in table
+    assert "envpool computes something else than the plain loop" in table
+    with (report.folder / "summary.csv").open(newline="") as file:
+        assert [line["differs"] for line in csv.DictReader(file)][2:] == ["", "streams of its own"]
+
+
+def test_what_computes_something_else_may_be_faster_than_the_bound():
+    other = record("envpool", 3000, differs="streams of its own", digest=None)
+    rows = summarise([record("sequential", 1000), record("ceiling", 2000, is_bound=True, digest=None), other])
+    assert "faster than the bound" not in shown(rows)
+
+
 def test_efficiency_stands_beside_the_ratios_of_a_page_with_a_bound():
     (line,) = [line for line in shown(with_bound()).splitlines() if line.startswith("reactor")]
     assert line.split() == ["reactor", "1.82k", "180x", "180x", "1.80x", "0.900", "250", "ms", "123", "MB"]

@@ -67,6 +67,7 @@ def test_a_run_leaves_a_record_a_log_and_a_report_for_every_invocation(reactorbe
     assert (first.unit, first.units_per_round, first.warmup_rounds, first.rounds) == ("count", 5, 3, 4)
     assert first.measured_rounds >= 4
     assert first.measured_s >= 0.01
+    assert first.warmup_s > 0
     assert first.resets == 5 * first.measured_rounds
     assert first.emulator_frames is None
     assert first.pss_bytes is None or first.pss_bytes > 0
@@ -97,7 +98,7 @@ def test_a_bound_is_measured_without_a_digest_and_the_run_is_sound(reactorbench,
     assert bound.resets == sequential.resets == 3 * 4
     summary = (tmp_path / "mine" / "summary.csv").read_text(encoding="utf-8").splitlines()
     assert summary[0].endswith(",efficiency")
-    assert [line.split(",")[-4] for line in summary[1:]] == ["False", "True"]
+    assert [line.split(",")[-5] for line in summary[1:]] == ["False", "True"]
     assert float(summary[1].split(",")[-1]) > 0
     assert float(summary[2].split(",")[-1]) == 1
 
@@ -108,6 +109,19 @@ def test_a_bound_that_failed_is_still_marked_as_one(reactorbench, tmp_path):
     (bound,) = records_in(tmp_path / "mine")
     assert (done.returncode, bound.outcome, bound.is_bound) == (3, "failed", True)
     assert bound.reason.startswith("RuntimeFailure: Task 'counter[")
+
+
+def test_what_computes_something_else_is_measured_without_a_digest_and_the_run_is_sound(reactorbench, tmp_path):
+    done = reactorbench(
+        *("run", "--workload", "counting", "--runtime", "sequential", "--runtime", "differing", *QUICK, "--out", "mine")
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    sequential, differing = records_in(tmp_path / "mine")
+    assert (sequential.differs, differing.differs) == (None, "it draws its numbers")
+    assert sequential.digest is not None
+    assert differing.digest is None
+    assert "it draws its numbers" in (tmp_path / "mine" / "table.md").read_text(encoding="utf-8")
 
 
 def test_without_a_folder_the_results_go_below_results_runs(reactorbench, tmp_path):
@@ -346,3 +360,70 @@ def test_a_run_is_not_resumed_with_another_plan(reactorbench, finished, argument
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len(records_in(finished)) == 2
+
+
+TWO_CELLS = """
+invocations = 1
+warmup_rounds = 1
+rounds = 2
+measure_s = 0.0
+runtimes = ["plain"]
+
+[[cell]]
+name = "narrow"
+workload = "counting"
+parameters = { width = 1 }
+
+[[cell]]
+name = "wide"
+workload = "counting"
+parameters = { width = 9 }
+"""
+
+
+def widths_in(folder):
+    return [record.parameters["width"] for record in records_in(folder)]
+
+
+def test_some_cells_of_a_suite_run_and_the_others_later_in_the_same_folder(reactorbench, tmp_path):
+    (tmp_path / "two.toml").write_text(TWO_CELLS, encoding="utf-8")
+
+    first = reactorbench("run", "two.toml", "--cells", "wi*", "--out", "mine", "--no-figures")
+    assert first.returncode == 0, first.stderr
+    assert widths_in(tmp_path / "mine") == [9]
+    assert reactorbench("run", "--resume", "--out", "mine", "--no-figures").returncode == 0
+    assert widths_in(tmp_path / "mine") == [9, 1]
+
+
+def test_a_run_is_resumed_with_more_blocks(reactorbench, tmp_path):
+    (tmp_path / "two.toml").write_text(TWO_CELLS, encoding="utf-8")
+    reactorbench("run", "two.toml", "--out", "mine", "--no-figures")
+
+    done = reactorbench("run", "two.toml", "--invocations", "2", "--resume", "--out", "mine", "--no-figures")
+
+    assert done.returncode == 0, done.stderr
+    assert [(r.parameters["width"], r.block) for r in records_in(tmp_path / "mine")] == [(1, 0), (9, 0), (1, 1), (9, 1)]
+
+
+def test_what_does_not_fit_into_memory_is_skipped_with_what_it_takes_and_what_there_is(reactorbench, tmp_path):
+    huge = (
+        "--workload",
+        "broadcast_gather",
+        "--set",
+        f"nbytes={10**15}",
+        "--runtime",
+        "sequential",
+        "--runtime",
+        "ray",
+    )
+
+    done = reactorbench("run", *huge, "--invocations", "1", "--out", "mine", "--no-figures")
+
+    assert done.returncode == 4, done.stderr
+    assert {(r.outcome, r.runtime) for r in records_in(tmp_path / "mine")} == {
+        ("skipped", "sequential"),
+        ("skipped", "ray"),
+    }
+    assert all("of memory, and" in r.reason for r in records_in(tmp_path / "mine"))
+    planned = reactorbench("plan", *huge)
+    assert planned.stdout.count("Skipped: broadcast_gather") == 2

@@ -90,6 +90,13 @@ def test_best_ray_is_the_fastest_valid_runtime_whose_name_begins_with_ray():
     assert rows_of(records)["reactor"].best_ray == ("ray-packed", "{}")
 
 
+def test_the_papers_own_use_of_ray_is_never_the_best_ray():
+    rows = rows_of([record("sequential", 100), record("ray", 50), record("ray-by-value", 60), record("reactor", 200)])
+    assert rows["reactor"].best_ray == ("ray", "{}")
+    assert rows["ray-by-value"].over_best_ray.point == pytest.approx(1.2)
+    assert rows_of([record("ray-by-value", 60), record("reactor", 200)])["reactor"].best_ray is None
+
+
 def bound(rate, block=0, runtime="ceiling", **changes):
     return record(runtime, rate, block, is_bound=True, **({"digest": None} | changes))
 
@@ -153,6 +160,31 @@ def test_a_bound_is_marked_whatever_became_of_it(outcome):
     (row,) = summarise([bound(1, outcome=outcome)])
     assert flat(row)["bound"] is True
     assert row.efficiency is None
+
+
+def differing(rate, block=0, runtime="envpool", **changes):
+    return record(runtime, rate, block, differs="streams of its own", **({"digest": None} | changes))
+
+
+@pytest.mark.parametrize("digest", [None, "other"])
+def test_what_computes_something_else_is_never_invalid_and_has_speedups(digest):
+    rows = rows_of([record("sequential", 100), record("ray", 50), differing(300, digest=digest)])
+    assert {row.outcome for row in rows.values()} == {"ok"}
+    assert all(row.cell_notes == () for row in rows.values())
+    assert rows["envpool"].over_sequential.point == pytest.approx(3)
+    assert rows["envpool"].over_best_ray.point == pytest.approx(6)
+    assert flat(rows["envpool"])["differs"] == "streams of its own"
+    assert flat(rows["sequential"])["differs"] is None
+
+
+def test_what_computes_something_else_vouches_for_nobody():
+    rows = rows_of([record("reactor", 100), record("ray", 50, digest="other"), differing(300, digest="other")])
+    assert [rows[name].outcome for name in ("reactor", "ray", "envpool")] == ["invalid", "invalid", "ok"]
+
+
+def test_what_computes_something_else_is_marked_whatever_became_of_it():
+    (row,) = summarise([differing(1, outcome="failed")])
+    assert row.differs == "streams of its own"
 
 
 def test_cells_with_other_parameters_are_not_compared():
