@@ -95,7 +95,7 @@ def test_processes_and_pipes_give_what_the_loop_gives(driver_slice: bool, plan: 
 
 @needs_xronos
 @given(plan=plans(), seed=st.integers(0, 3))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_reactors_of_xronos_give_what_the_loop_gives(plan: Plan, seed: int) -> None:
     graph = graph_of(plan, seed)
     assert trace_of(xronos_session(graph), graph) == trace_of(SequentialSession(graph), graph)
