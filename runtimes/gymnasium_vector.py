@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 from functools import partial
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -77,9 +78,11 @@ class _AsyncSession(_SyncSession):
 
     def _failure_of(self, error: Exception) -> RuntimeFailure:
         if isinstance(error, EOFError | ConnectionError):
+            ended = connection.wait([process.sentinel for process in self._vector.processes], _GRACE_S)
             for index, process in enumerate(self._vector.processes):
-                process.join(0)
-                if process.exitcode is not None:
+                if process.sentinel in ended:
+                    # Its files are closed a moment before its exit code can be had.
+                    process.join(_GRACE_S)
                     return RuntimeFailure(
                         f"The process of 'env[{index}]' {way_it_ended(process.exitcode)} in round {self._round}. "
                         "The others cannot go on without it."
