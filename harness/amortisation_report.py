@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.amortisation import NEARLY_ALL, amortisation
 from harness.drawing import End, frame, log_height, look_of, name_ends, new_figure, save, set_ticks, style
-from harness.errors import UsageError
+from harness.errors import UsageError, writing
 from harness.records import RecordFile
 from harness.report import machine_line
 from harness.summary import SEQUENTIAL
-from harness.wording import DASH, compact_json, sample_form
+from harness.wording import DASH, compact_json, ratio_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,16 +51,12 @@ def write_amortisation(folder: Path) -> tuple[str, list[Path]]:
     machine = machine_line(record.machine for record in records)
     text = markdown_amortisation(series, machine)
     table = folder / "amortisation.md"
-    try:
+    with writing("The amortisation", folder):
         table.write_text(text, encoding="utf-8")
         (folder / "figures").mkdir(exist_ok=True)
         with style():
             lines = [_flat(one, place) for one in series for place in one.places]
             files = save(_figure(series, machine), folder / "figures" / "amortisation", lines)
-    except OSError as error:
-        raise UsageError(
-            f"The amortisation cannot be written to {folder}: {error.strerror or error}. Make room."
-        ) from error
     return text, [table, *files]
 
 
@@ -123,7 +119,7 @@ def _percent(share: float) -> str:
 
 def _form(series: Sequence[Series]) -> str:
     estimates = [place.of_ceiling for one in series for place in one.places]
-    return f"Ratios: {sample_form(estimates, 'geometric mean', 'Hodges-Lehmann estimate', 'pair')}"
+    return f"Ratios: {ratio_form(estimates)}"
 
 
 def _flat(one: Series, place: Place) -> dict[str, Any]:

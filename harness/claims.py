@@ -21,13 +21,13 @@ import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import UsageError
+from harness.errors import UsageError, writing
 from harness.paper import experiment, experiments, headline, published_machine
 from harness.records import RecordFile
 from harness.report import machine_line
 from harness.reproduction import Reproduction
 from harness.statistics import RANGE
-from harness.wording import DASH, in_ratio, sample_form
+from harness.wording import DASH, in_ratio, ratio_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,14 +198,12 @@ def write_claims(folder: Path) -> tuple[str, list[Path]]:
     judged = judge(records)
     text = markdown_claims(judged, machine_line(record.machine for record in records))
     table, lines = folder / "claims.md", folder / "claims.csv"
-    try:
+    with writing("The claims", folder):
         table.write_text(text, encoding="utf-8")
         with lines.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(_flat(one) for pair in judged for one in pair)
-    except OSError as error:
-        raise UsageError(f"The claims cannot be written to {folder}: {error.strerror or error}. Make room.") from error
     return text, [table, lines]
 
 
@@ -269,7 +267,7 @@ def _notes(judged: Sequence[tuple[Judgement, Judgement]], machine: str) -> list[
     estimates = [one.comparison.estimate for pair in judged for one in pair if one.comparison.estimate is not None]
     notes = []
     if estimates:
-        notes += [f"Ratios: {sample_form(estimates, 'geometric mean', 'Hodges-Lehmann estimate', 'pair')}."]
+        notes += [f"Ratios: {ratio_form(estimates)}."]
     if any(estimate.kind == RANGE for estimate in estimates):
         notes += ["A range is no interval: with six pairs or more there is one of 95 %."]
     notes += [

@@ -211,9 +211,7 @@ def reproduce(
 
     numbers = list(figures) or [one.number for one in experiments()]
     cells = cells_of_figures(numbers)
-    folder = _folder(out) or Path("results", "runs", suite)
-    if run:
-        _measure_cells(suite, cells, invocations, folder)
+    folder = _measured(suite, cells, invocations, out, run=run)
     written = write_paper_figures(folder, numbers)
     _, tables = write_claims(folder)
     sys.stdout.write("".join(f"{file}\n" for file in [*written, *tables]))
@@ -249,10 +247,8 @@ def ladder(
     from harness.ladder_report import write_ladder
     from harness.paper_figures import cells_of_figures
 
-    folder = _folder(out) or Path("results", "runs", suite)
-    cells, blocks = cells_of_figures(list(figures)), _blocks(invocations, small=small)
-    if run:
-        _measure_cells(suite, cells, blocks, folder)
+    cells = cells_of_figures(list(figures))
+    folder = _measured(suite, cells, _blocks(invocations, small=small), out, run=run)
     return _show_written(*write_ladder(folder))
 
 
@@ -277,10 +273,7 @@ def amortisation(  # noqa: PLR0913 - one argument for each flag
     """
     from harness.amortisation_report import write_amortisation
 
-    folder = _folder(out) or Path("results", "runs", suite)
-    blocks = _blocks(invocations, small=small)
-    if run:
-        _measure_cells(suite, cells or [], blocks, folder)
+    folder = _measured(suite, cells or [], _blocks(invocations, small=small), out, run=run)
     return _show_written(*write_amortisation(folder))
 
 
@@ -301,6 +294,18 @@ def _show_written(text: str, files: Sequence[Path]) -> ExitStatus:
     sys.stdout.write(text)
     sys.stderr.write("".join(f"{file}\n" for file in files))
     return ExitStatus.OK
+
+
+def _measured(suite: str, cells: Sequence[str], invocations: int | None, out: str | None, *, run: bool) -> Path:
+    """The folder of a run of `suite`; what of `cells` it has no good record of is measured, unless `run` is false.
+
+    Raises:
+        UsageError: as `_measure_cells`.
+    """
+    folder = _folder(out) or Path("results", "runs", suite)
+    if run:
+        _measure_cells(suite, cells, invocations, folder)
+    return folder
 
 
 def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, folder: Path) -> None:

@@ -8,13 +8,15 @@ HarnessError
 from __future__ import annotations
 
 import difflib
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-__all__ = ["ExitStatus", "HarnessError", "Interrupted", "UsageError", "did_you_mean"]
+__all__ = ["ExitStatus", "HarnessError", "Interrupted", "UsageError", "did_you_mean", "writing"]
 
 
 class ExitStatus(IntEnum):
@@ -54,3 +56,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(names) or 'none'}."
+
+
+@contextmanager
+def writing(what: str, folder: Path) -> Iterator[None]:
+    """Say of a full disk, or of whatever else the system refuses, what could not be written where.
+
+    Raises:
+        UsageError: in place of the operating system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{what} cannot be written to {folder}: {error.strerror or error}. Make room.") from error

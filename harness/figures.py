@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.drawing import BOUND, ON_WHITE, dot, frame, label, log_axis, look_of, new_figure, save, say, style
 from harness.summary import SUBJECT, cells_of, finding, flat, usable
-from harness.wording import Labels, in_ratio, in_si, plural_of, sample_form
+from harness.wording import Labels, in_ratio, in_si, mean_form, plural_of, ratio_form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ def _throughput(rows: Sequence[SummaryRow], machine: str) -> Figure:
         unused.remove()
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     rates = [row.units_per_s for row in rows if row.units_per_s is not None]
-    frame(figure, _throughput_finding(rows), f"{sample_form(rates, 'mean', 'mean', 'invocation')}; log axes", machine)
+    frame(figure, _throughput_finding(rows), f"{mean_form(rates)}; log axes", machine)
     return figure
 
 
@@ -146,7 +146,7 @@ def _speedups(rows: Sequence[SummaryRow], machine: str) -> Figure:
             annotation_clip=False,
         ).set_in_layout(False)
     ratios = [estimate for row in rows for estimate in row.speedups.values() if estimate is not None]
-    form = sample_form(ratios, "geometric mean", "Hodges-Lehmann estimate", "pair")
+    form = ratio_form(ratios)
     frame(figure, finding(rows), f"{form}; hollow: the reference itself; log axes", machine)
     return figure
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.drawing import BOUND, dot, frame, label, log_axis, look_of, new_figure, save, say, style
-from harness.errors import UsageError
+from harness.errors import UsageError, writing
 from harness.ladder import ladders
 from harness.records import RecordFile
 from harness.report import machine_line
-from harness.wording import DASH, compact_json, in_ratio, in_seconds, sample_form
+from harness.wording import DASH, compact_json, in_ratio, in_seconds, mean_form, ratio_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,14 +45,12 @@ def write_ladder(folder: Path) -> tuple[str, list[Path]]:
     machine = machine_line(record.machine for record in records)
     text = markdown_ladder(measured, machine)
     table = folder / "ladder.md"
-    try:
+    with writing("The ladder", folder):
         table.write_text(text, encoding="utf-8")
         (folder / "figures").mkdir(exist_ok=True)
         with style():
             lines = [_flat(ladder, rung) for ladder in measured for rung in ladder.rungs]
             files = save(_figure(measured, machine), folder / "figures" / "ladder", lines)
-    except OSError as error:
-        raise UsageError(f"The ladder cannot be written to {folder}: {error.strerror or error}. Make room.") from error
     return text, [table, *files]
 
 
@@ -130,7 +128,7 @@ def _form(measured: Sequence[Ladder]) -> str:
     estimates = [rung.factor for ladder in measured for rung in ladder.rungs if rung.factor is not None]
     if not estimates:
         return "No two steps were measured in one block"
-    return f"Factors: {sample_form(estimates, 'geometric mean', 'Hodges-Lehmann estimate', 'pair')}"
+    return f"Factors: {ratio_form(estimates)}"
 
 
 def _flat(ladder: Ladder, rung: Rung) -> dict[str, Any]:
@@ -221,7 +219,7 @@ def _range(factors: Sequence[float]) -> str:
 def _caption(measured: Sequence[Ladder]) -> str:
     times = [rung.round_s for ladder in measured for rung in ladder.rungs if rung.round_s is not None]
     return (
-        f"Times: {sample_form(times, 'mean', 'mean', 'invocation')}; log axes; in brackets how many times as fast as "
+        f"Times: {mean_form(times)}; log axes; in brackets how many times as fast as "
         "the last measured step before; up to warm-up, the first rounds count with the others; published: 32 cores, "
         "one run"
     )

@@ -28,14 +28,14 @@ from harness.drawing import (
     set_ticks,
     style,
 )
-from harness.errors import UsageError
+from harness.errors import UsageError, writing
 from harness.paper import experiment
 from harness.records import RecordFile
 from harness.report import machine_line
 from harness.reproduction import REFERENCES, Reproduction
 from harness.statistics import Estimate
 from harness.summary import cells_of
-from harness.wording import Labels, compact_json, in_ratio, in_si, sample_form
+from harness.wording import Labels, compact_json, in_ratio, in_si, ratio_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,15 +94,11 @@ def write_paper_figures(folder: Path, numbers: Sequence[int]) -> list[Path]:
                 f"There is nothing of figure {number} in {folder}. "
                 f"Measure it first: reactorbench reproduce {number} --out {folder}"
             )
-        try:
+        with writing(f"Figure {number}", folder):
             (folder / "figures").mkdir(exist_ok=True)
             with style():
                 drawn = _draw(one, values, _caption(one, run, values), machine)
                 written += save(drawn, folder / "figures" / f"figure{number}", [_flat(one, value) for value in values])
-        except OSError as error:
-            raise UsageError(
-                f"Figure {number} cannot be written to {folder}: {error.strerror or error}. Make room."
-            ) from error
     return written
 
 
@@ -220,7 +216,7 @@ def _title(one: Experiment, values: Sequence[_Value]) -> str:
 def _caption(one: Experiment, run: Reproduction, values: Sequence[_Value]) -> str:
     """How often and how sure, what was skipped, and where the protocol is another."""
     ratios = [value.estimate for value in values if value.panel == "ratio" and not value.is_published]
-    form = sample_form(ratios, "geometric mean", "Hodges-Lehmann estimate", "pair") if ratios else "no pairs"
+    form = ratio_form(ratios) if ratios else "no pairs"
     rows = [row for point in one.points for row in run.rows(point)]
     parts = [f"Ratios: {form}; log axes; hollow: published, 32 cores, one run"]
     if one.quantity == "overhead":

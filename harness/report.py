@@ -24,9 +24,10 @@ from harness.wording import (
     in_ratio,
     in_seconds,
     in_si,
+    mean_form,
     plural,
     plural_of,
-    sample_form,
+    ratio_form,
 )
 
 if TYPE_CHECKING:
@@ -399,9 +400,9 @@ def _what_they_are(cell: Sequence[SummaryRow], labels: Labels) -> str:
     unit = next((row.unit for row in cell if row.unit), "unit")
     sentences = []
     if ratios:
-        sentences.append(f"Ratios: {sample_form(ratios, 'geometric mean', 'Hodges-Lehmann estimate', 'pair')}.")
+        sentences.append(f"Ratios: {ratio_form(ratios)}.")
     if rates:
-        sentences.append(f"Rates: {plural_of(unit)} a second, {sample_form(rates, 'mean', 'mean', 'invocation')}.")
+        sentences.append(f"Rates: {plural_of(unit)} a second, {mean_form(rates)}.")
     if best is not None:
         sentences.append(f"Best Ray: {labels.runtime(best)}.")
     return " ".join(sentences) or "Nothing was measured."

@@ -26,8 +26,10 @@ __all__ = [
     "in_ratio",
     "in_seconds",
     "in_si",
+    "mean_form",
     "plural",
     "plural_of",
+    "ratio_form",
     "sample_form",
 ]
 
@@ -115,6 +117,16 @@ def sample_form(estimates: Sequence[Estimate], mean: str, estimate: str, sample:
             number = plural(sizes[-1], sample) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {plural_of(sample)}"
             forms.append(f"{point} and {kind} of {number}")
     return ", or ".join(forms)
+
+
+def ratio_form(ratios: Sequence[Estimate]) -> str:
+    """`geometric mean and range of 3 pairs`: the form of paired ratios, wherever they stand."""
+    return sample_form(ratios, "geometric mean", "Hodges-Lehmann estimate", "pair")
+
+
+def mean_form(values: Sequence[Estimate]) -> str:
+    """`mean and range of 3 invocations`: the form of rates and times, wherever they stand."""
+    return sample_form(values, "mean", "mean", "invocation")
 
 
 class Labelled(Protocol):

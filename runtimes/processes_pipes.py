@@ -158,10 +158,7 @@ class PipesSession(Session):
         assert self._home is not None
         by_place = {HOME: self._home.tallies()}
         by_place.update(zip(self._places, self._ask("tallies"), strict=True))
-        return {
-            path: [tallies for piece in pieces for tallies in by_place[piece.place][path]]
-            for path, pieces in self._layout.pieces.items()
-        }
+        return self._layout.in_order(by_place)
 
     def close(self) -> None:
         """Close every task and end all processes; after a failure, whatever they are doing.

@@ -98,6 +98,13 @@ class Layout:
         """Which piece of `path` lives in `place`, if one does."""
         return next((i for i, piece in enumerate(self.pieces[path]) if piece.place == place), None)
 
+    def in_order(self, by_place: Mapping[int, Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
+        """Of every task what the places that have members of it say of them, in index order."""
+        return {
+            path: [item for piece in pieces for item in by_place[piece.place][path]]
+            for path, pieces in self.pieces.items()
+        }
+
     def piece_in(self, path: str, place: int) -> int:
         """Which piece of `path` lives in `place`, which must have one."""
         return next(i for i, piece in enumerate(self.pieces[path]) if piece.place == place)

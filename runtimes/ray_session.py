@@ -302,10 +302,7 @@ class RaySession(Session):
         with self._telling_failures():
             remote = get([actor.tallies.remote() for actor in self._actors.values()], self._rounds.timeout_s)
         by_place.update(zip(self._actors, remote, strict=True))
-        return {
-            path: [tallies for piece in pieces for tallies in by_place[piece.place][path]]
-            for path, pieces in self._layout.pieces.items()
-        }
+        return self._layout.in_order(by_place)
 
     def close(self) -> None:
         """Close every task and end every actor, and the cluster if it is this session's.

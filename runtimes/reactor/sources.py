@@ -46,7 +46,8 @@ class Sources:
         """What went wrong in such a thread."""
         self._home = home
         self._watchdogs: dict[str, LiveWatchdog] = {}
-        self._replayed_expiries: dict[tuple[int, int], list[WatchdogExpiry]] = defaultdict(list)
+        self._expired: list[WatchdogExpiry] = []
+        """Of a recorded run, those after the tag at hand."""
         self._triggered: dict[Any, list[int]] = defaultdict(list)
         self._effect_of: dict[Any, set[int]] = defaultdict(set)
         for rank in home.ranks:
@@ -94,9 +95,9 @@ class Sources:
         clock = self._home.clock
         if self.modes is not None:
             self.modes.apply(clock.tag)
-        if self._replayed_expiries:
-            for expiry in self._replayed_expiries.pop((clock.time_ns, clock.microstep), ()):
-                self._watchdogs[expiry.watchdog].expire(expiry.earliest)
+        for expiry in self._expired:
+            self._watchdogs[expiry.watchdog].expire(expiry.earliest)
+        self._expired.clear()
 
     def end(self) -> None:
         """End the threads of watchdogs, and of actions that other processes schedule."""
@@ -215,9 +216,8 @@ class Sources:
                 live.insert(Tag(event.time_ns, event.microstep), event.value)
         for expiry in trace.expiries:
             if expiry.watchdog in self._watchdogs:
-                self._replayed_expiries[expiry.time_ns, expiry.microstep].append(expiry)
-                # This worker may have nothing to do in that tag otherwise, and then would take no part in it.
-                self._home.queue.put(expiry.time_ns, expiry.microstep, _Presence(), [None])
+                # An event, as this worker may have nothing else to do in that tag, and then would take no part in it.
+                self._home.queue.put(expiry.time_ns, expiry.microstep, _RecordedExpiry(expiry, self._expired), [None])
 
     def _trigger_at(self, ranks: Sequence[int], mode: int, tag: Tag) -> None:
         """Let reactions of a mode run at a tag."""
@@ -258,15 +258,17 @@ class _Start:
         pass
 
 
-class _Presence:
-    """What has a worker take part in a tag and triggers nothing."""
+class _RecordedExpiry:
+    """A watchdog that expired in a recorded run: told at the tag after which it did."""
 
-    def __init__(self) -> None:
+    def __init__(self, expiry: WatchdogExpiry, expired: list[WatchdogExpiry]) -> None:
         self.mode: int | None = None
         self.element = None
+        self._expiry = expiry
+        self._expired = expired
 
     def fire(self, _time_ns: int, _microstep: int, _holder: Any) -> None:
-        pass
+        self._expired.append(self._expiry)
 
     def moved(self, old: Tag, new: Tag | None) -> None:
         pass

@@ -15,7 +15,6 @@ import numpy as np
 import psutil
 import pytest
 
-from runtimes import worker_processes
 from runtimes.ceiling import RUNTIME as CEILING
 from runtimes.protocol import RuntimeFailure, processors
 from runtimes.sequential import RUNTIME as SEQUENTIAL
@@ -127,11 +126,6 @@ def delayed_graph(fails):
     sink = builder.task("sink", Member, inputs=["values"], observed=True)
     builder.gather(bank["value"], sink["values"], delay=1)
     return builder.build()
-
-
-@pytest.fixture(params=["fork", "spawn"])
-def start_method(request, monkeypatch):
-    monkeypatch.setattr(worker_processes, "start_context", lambda: multiprocessing.get_context(request.param))
 
 
 CELLS = [
@@ -272,24 +266,6 @@ def test_stateless_members_that_receive_no_declared_array_have_none():
 
 
 # ------------------------------------------------------------------------------------- failure
-
-
-@pytest.mark.usefixtures("start_method")
-def test_a_member_that_fails_is_named_with_its_round_and_nothing_is_left():
-    with (
-        pytest.raises(RuntimeFailure, match=r"Task 'part\[2\]' failed in round 4: ArithmeticError: four") as caught,
-        opened(failing_graph("fire")) as session,
-    ):
-        session.advance(10)
-    assert "in fire" in caught.value.__notes__[0]
-    assert multiprocessing.active_children() == []
-
-
-@pytest.mark.usefixtures("start_method")
-def test_a_member_that_cannot_be_built_is_named_and_nothing_is_left():
-    with pytest.raises(RuntimeFailure, match=r"Task 'part\[2\]' could not be built: ArithmeticError: built wrongly"):
-        opened(failing_graph("build"))
-    assert multiprocessing.active_children() == []
 
 
 @several_processors

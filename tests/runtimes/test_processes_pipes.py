@@ -8,7 +8,6 @@ import os
 import numpy as np
 import pytest
 
-from runtimes import worker_processes
 from runtimes.processes_pipes import RUNTIME, PipesSession
 from runtimes.protocol import RuntimeFailure
 from runtimes.ray_packed import packed
@@ -31,11 +30,6 @@ def digest_of(session, graph, rounds=5):
             digest.add_received(graph, session.received())
         digest.add(session.tallies())
     return digest.hexdigest()
-
-
-@pytest.fixture(params=["fork", "spawn"])
-def start_method(request, monkeypatch):
-    monkeypatch.setattr(worker_processes, "start_context", lambda: multiprocessing.get_context(request.param))
 
 
 # ---------------------------------------------------------------------------------------- results
@@ -117,24 +111,6 @@ def test_a_task_worth_a_place_has_a_process_of_its_own_and_its_values_reach_the_
 
 
 # ------------------------------------------------------------------------------------- failure
-
-
-@pytest.mark.usefixtures("start_method")
-def test_a_member_that_fails_is_named_with_its_round_and_nothing_is_left():
-    with (
-        pytest.raises(RuntimeFailure, match=r"Task 'part\[2\]' failed in round 4: ArithmeticError: four") as caught,
-        opened(failing_graph("fire")) as session,
-    ):
-        session.advance(10)
-    assert "in fire" in caught.value.__notes__[0]
-    assert multiprocessing.active_children() == []
-
-
-@pytest.mark.usefixtures("start_method")
-def test_a_member_that_cannot_be_built_is_named_and_nothing_is_left():
-    with pytest.raises(RuntimeFailure, match=r"Task 'part\[2\]' could not be built: ArithmeticError: built wrongly"):
-        opened(failing_graph("build"))
-    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("act", ["advance", "tallies", "close"])
