@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.paper import Experiment, Point, experiment
@@ -54,8 +55,9 @@ class Program:
     """A round uses what the one before gave, so that a lag may separate them."""
     has_bound: bool = True
     """Its members do the same work whatever others give them, so that there is a ceiling."""
-    resets: str = "no such fault of the published program is known"
-    """Why resets and actions are not mended in a step."""
+    resets_always: bool = False
+    """It resets its environments at every step."""
+    has_environments: bool = True
 
     @property
     def experiment(self) -> Experiment:
@@ -76,7 +78,8 @@ class Step:
     runtime: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Those that tell it apart from other steps of this runtime."""
-    lag: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the workload that differ from the experiment's own."""
     cold_rounds: int = 0
     """Rounds over which the first, slower ones are spread; 0 where rounds are warm."""
     left_out: str | None = None
@@ -139,19 +142,18 @@ class Ladder:
 # -------------------------------------------------------------------------------------------- steps
 
 
-_NOT_REPRODUCED = (
-    "not reproduced: it would take a workload with the artifact's faults, which reset at every step and draw actions "
-    "from a part of the space"
-)
+_RESTARTING: Mapping[str, Any] = {"restart": "every_step"}
+_EXPERIMENT: Mapping[str, Any] = {"lag": 0, "restart": "ended"}
+"""What the workload's parameters are unless a step says otherwise."""
 
 
 def programs() -> tuple[Program, ...]:
     """One of each figure: where the claims of the abstract are, and of figures 1 and 2 a large and a small array."""
     return (
-        Program(figure=1, label="16 actors", sends_large=True, resets="there is no environment"),
-        Program(figure=2, label="1 kB", resets="there is no environment"),
+        Program(figure=1, label="16 actors", sends_large=True, has_environments=False),
+        Program(figure=2, label="1 kB", has_environments=False),
         Program(figure=3, label="CartPole-v1", rounds=10_000, prints=True),
-        Program(figure=4, label="Pong", rounds=1_000, prints=True, resets=_NOT_REPRODUCED),
+        Program(figure=4, label="Pong", rounds=1_000, prints=True, resets_always=True),
         Program(figure=5, label="minibatch 500", rounds=500, sends_rows=True, feeds_back=True, has_bound=False),
         Program(figure=6, label="10 agents", rounds=100_000, sends_rows=True, feeds_back=True, has_bound=False),
     )
@@ -165,13 +167,21 @@ def steps_of(program: Program) -> tuple[Step, ...]:
 def _mended(program: Program) -> list[Step]:
     """The habits of the published program, left one by one."""
     habits = {"print": program.prints, "put": False, "contiguous": not program.sends_rows}
-    steps = [_by_value(AS_PUBLISHED, habits, program.rounds)]
+    faults = _RESTARTING if program.resets_always else {}
+    steps = [_by_value(AS_PUBLISHED, habits, program.rounds, faults)]
     habits |= {"print": False}
     steps += [
-        _by_value("no printing", habits, program.rounds)
+        _by_value("no printing", habits, program.rounds, faults)
         if program.prints
         else Step(name="no printing", left_out="the published program prints nothing while it is timed"),
-        Step(name="resets and actions mended", left_out=program.resets),
+        _by_value("resets and actions mended", habits, program.rounds)
+        if program.resets_always
+        else Step(
+            name="resets and actions mended",
+            left_out="no such fault of the published program is known"
+            if program.has_environments
+            else "there is no environment",
+        ),
         _by_value("warm-up", habits, 0)
         if program.rounds
         else Step(name="warm-up", left_out="the published program leaves its first rounds out too"),
@@ -191,8 +201,10 @@ def _mended(program: Program) -> list[Step]:
     return steps
 
 
-def _by_value(name: str, habits: Mapping[str, bool], cold_rounds: int) -> Step:
-    return Step(name=name, runtime=RAY_AS_PUBLISHED, options=dict(habits), cold_rounds=cold_rounds)
+def _by_value(
+    name: str, habits: Mapping[str, bool], cold_rounds: int, faults: Mapping[str, Any] = MappingProxyType({})
+) -> Step:
+    return Step(name=name, runtime=RAY_AS_PUBLISHED, options=dict(habits), parameters=faults, cold_rounds=cold_rounds)
 
 
 def _ray(program: Program) -> list[Step]:
@@ -203,7 +215,7 @@ def _ray(program: Program) -> list[Step]:
         Step(name="packed", runtime=_PACKED, options={"driver_slice": False}),
         Step(name="driver slice", runtime=_PACKED, options={"driver_slice": True}),
         Step(name="compiled", runtime=_COMPILED),
-        Step(name="one round ahead", runtime=_COMPILED, lag=1)
+        Step(name="one round ahead", runtime=_COMPILED, parameters={"lag": 1})
         if program.feeds_back
         else Step(name="one round ahead", left_out="nothing is fed back that could be delayed"),
     ]
@@ -246,12 +258,13 @@ class _Run:
 
     def row(self, point: Point, step: Step) -> SummaryRow | None:
         """The row that measures `step` at `point`; of several the last, and None if there is none."""
+        wanted = {**_EXPERIMENT, **step.parameters}
         fitting = [
             row
             for row in self._rows
             if row.workload == point.workload
             and any(choice.items() <= dict(row.parameters).items() for choice in point.choices)
-            and row.parameters.get("lag", 0) == step.lag
+            and all(row.parameters.get(name, _EXPERIMENT[name]) == value for name, value in wanted.items())
             and row.runtime == step.runtime
             and step.options.items() <= dict(row.options).items()
         ]

@@ -88,11 +88,11 @@ def _table(ladder: Ladder) -> str:
 def _entries(rung: Rung) -> list[str]:
     step = rung.step
     options = ",".join(f"{name}={compact_json(value)}" for name, value in step.options.items())
-    lag = [f"lag={step.lag}"] if step.lag else []
+    parameters = [f"{name}={value}" for name, value in step.parameters.items()]
     runtime = "" if step.left_out else f"{step.runtime}{':' if options else ''}{options}"
     return [
         step.name,
-        " ".join(filter(None, [f"`{runtime}`" if runtime else DASH, *lag])),
+        " ".join(filter(None, [f"`{runtime}`" if runtime else DASH, *parameters])),
         _spread(rung.round_s, in_seconds),
         _spread(rung.factor, in_ratio),
         DASH if rung.share is None else _percent(rung.share),
@@ -197,7 +197,7 @@ def _draw(panel: Axes, ladder: Ladder, names: Sequence[str]) -> None:
 def _short(rung: Rung) -> str:
     """Why there is no dot, in a few words; the table has the reason."""
     if rung.step.left_out:
-        return "not reproduced" if rung.step.left_out.startswith("not reproduced") else "does not apply"
+        return "does not apply"
     outcome = rung.row.outcome if rung.row is not None else ""
     return _WORDS.get(outcome, "not measured")
 

@@ -146,13 +146,17 @@ class TaskReactor(Reactor):
         assert task is not None
         task.close()
 
+    def moved_away(self) -> None:
+        """Drop the mappings, and with them the memory of a whole program that has been moved to workers."""
+        self.inputs, self.outputs, self.arriving = [], [], []
+
     def let_go(self, *, failed: bool) -> None:
         """Let go of all memory; close the task if it is here and the program has failed.
 
         One that is here in any other case has moved and was closed elsewhere: what is left is its copy.
         """
         task, self.task = self.task, None
-        self.inputs, self.outputs, self.arriving = [], [], []
+        self.moved_away()
         if task is not None and failed:
             with suppress(Exception):
                 task.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from runtimes.protocol import Runtime, Tracing, processors
+from runtimes.protocol import Demands, Runtime, Tracing, demands_here, processors, value_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +84,12 @@ def _notice(_options: Options | NoOptions) -> str | None:
     return "The native part was not built: workers wait on semaphores, which is slower."
 
 
+def _demands_with_a_move(graph: Graph, _options: Options | NoOptions) -> Demands:
+    """Reactors that move have every value twice for a moment: where they were, and in what the workers share."""
+    here = demands_here(graph)
+    return Demands(processes=here.processes, memory_bytes=here.memory_bytes + value_bytes(graph))
+
+
 def _runtime(name: str, executor: Executor, summary: str, options: type[Options | NoOptions] = Options) -> Runtime:
     return Runtime(
         name=name,
@@ -91,6 +97,7 @@ def _runtime(name: str, executor: Executor, summary: str, options: type[Options 
         options=options,
         open=partial(_open, executor),
         notice=_notice,
+        demands=_demands_with_a_move if executor == "auto" else None,
         tracing=Tracing(run=partial(_run_traced, executor), compare=_compare),
         optional=(("runtimes.reactor._native", "waiting on shared counters instead of semaphores"),),
     )

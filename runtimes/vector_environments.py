@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["LIMITS", "Options", "Stepped", "VectorSession", "out_of_step", "random_batches", "why_not"]
 
 WORKLOAD: Final = "simulation"
-LIMITS: Final = f"workload {WORKLOAD}, with fragment=1 and observations and actions that are arrays"
+LIMITS: Final = f"workload {WORKLOAD}, with fragment=1, restart=ended, and observations and actions that are arrays"
 _TERMINATED, _TRUNCATED = 1, 2
 """Bits of the workload's port `ended`."""
 _ADVANCE_STRIDE, _ADVANCE_MODULUS = 37, 500
@@ -52,6 +52,8 @@ def why_not(graph: Graph) -> str | None:
             f"fragment={graph.parameters['fragment']}: all environments take one step a round here, with the actions "
             "of all. Set fragment=1"
         )
+    if graph.parameters["restart"] != "ended":
+        return f"restart='{graph.parameters['restart']}': only an ended episode is reset here. Set restart='ended'"
     if graph.node("env").output("observation").array is None:
         return f"observations of '{graph.parameters['env_id']}' are no arrays, which cannot be put into one"
     return None

@@ -45,6 +45,7 @@ __all__ = [
     "EnvironmentSpaces",
     "FragmentEnvironment",
     "LocalEnvironment",
+    "RestartedEnvironment",
     "action_stream",
     "array_of",
     "is_ale",
@@ -352,6 +353,20 @@ class DrivenEnvironment(LocalEnvironment):
         # A copy, since an environment may keep or change what it is given, and inputs are read-only.
         self._sent.append(action.item() if self._takes_int else np.array(action))
         super().fire(inputs, outputs)
+
+
+class RestartedEnvironment(LocalEnvironment):
+    """An environment that is reset after every step, whether its episode has ended or not."""
+
+    def fire(self, inputs: Inputs, outputs: Outputs) -> None:
+        """Take one step and reset."""
+        super().fire(inputs, outputs)
+        if not outputs["ended"]:
+            observation = self._restart()
+            if self._dtype is None:
+                outputs["observation"] = observation
+            else:
+                outputs["observation"][...] = observation
 
 
 class FragmentEnvironment(LocalEnvironment):

@@ -23,6 +23,7 @@ from workloads.environments import (
     DrivenEnvironment,
     FragmentEnvironment,
     LocalEnvironment,
+    RestartedEnvironment,
     array_of,
     is_ale,
     spaces_of,
@@ -62,6 +63,13 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ge=0,
         ),
     ] = 0
+    restart: Annotated[
+        Literal["ended", "every_step"],
+        msgspec.Meta(
+            description="when an environment is reset: after an episode has ended, or after every step (a fault of "
+            "the paper's Atari programs, to see what it costs); every_step only with actions=local and fragment=1"
+        ),
+    ] = "ended"
     observation: Annotated[
         Literal["raw", "gray84"],
         msgspec.Meta(description="raw: as the environment gives it; gray84: Atari screens as 84 x 84 grey pixels"),
@@ -87,6 +95,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(
                 f"lag={self.lag} does not go with actions='local', where nothing is fed back that could be delayed. "
                 "Set lag=0, or actions='driver'."
+            )
+        if self.restart == "every_step" and (self.actions == "driver" or self.fragment > 1):
+            raise ValueError(
+                f"restart='every_step' does not go with actions='{self.actions}' and fragment={self.fragment}: there "
+                "would be no episodes. Set actions='local' and fragment=1, or restart='ended'."
             )
         if self.observation == "gray84" and not is_ale(self.env_id):
             raise ValueError(
@@ -190,6 +203,8 @@ def _environment_factory(parameters: Parameters) -> TaskFactory:
         return partial(DrivenEnvironment, **options)
     if parameters.fragment > 1:
         return partial(FragmentEnvironment, **options, steps=parameters.fragment)
+    if parameters.restart == "every_step":
+        return partial(RestartedEnvironment, **options)
     return partial(LocalEnvironment, **options)
 
 

@@ -239,6 +239,13 @@ class Reactor(metaclass=ReactorType):
         """Physical time since the program's start."""
         return self._live().physical_time_ns()
 
+    def moved_away(self) -> None:
+        """Called where this reactor was, once it lives in another process: what is left here is its copy.
+
+        Does nothing unless overridden: to drop memory that is not needed here any more. What was opened must stay
+        open, since it is shared with the process where the reactor lives.
+        """
+
     def request_stop(self) -> None:
         """End the program with the next microstep; a reaction that calls it names `stop` as an effect.
 

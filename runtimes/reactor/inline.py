@@ -50,6 +50,7 @@ class InlineExecutor:
         )
         if before is not None:
             self.conductor.take_over(before)
+            before.worker.drop_lanes()
 
     def advance(self, tags: int) -> list[int]:
         """Run up to `tags` tags; when each ended, on `perf_counter_ns`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from runtimes.reactor.elements import Input
 from runtimes.reactor.errors import ReactorError
-from runtimes.reactor.live import ArrayOut, Cell, Log, Out, SteadyOut, ValueOut, read_only, taking
+from runtimes.reactor.live import NOTHING, ArrayOut, Cell, Log, Out, SteadyOut, ValueOut, read_only, taking
 from runtimes.reactor.memory import items_in
 
 if TYPE_CHECKING:
@@ -117,13 +117,37 @@ class Lanes:
         for lane, out in other.outs.items():
             cell = self.outs[lane].cell if lane in self.outs else self.foreign.get(lane)
             if cell is not None:
-                cell.value, cell.stamp = out.cell.value, out.cell.stamp
-        shared = self._home.partition.block_offsets
+                cell.stamp = out.cell.stamp
+                cell.value = self._adopted(lane, out) if isinstance(out, ArrayOut) else out.cell.value
         for block in self._home.assembly.blocks:
-            # What all share is copied by worker 0 alone, before anyone runs.
-            if block.steady and (self._home.number == 0 or block.index not in shared):
+            if block.steady and self._copies(block.index):
                 for slot, before in zip(self.arrays[block.index], other.arrays[block.index], strict=True):
                     slot[...] = before
+
+    def _adopted(self, lane: int, before: ArrayOut) -> Any:
+        """The last array of `before`, where it lies from now on."""
+        if before.cell.value is NOTHING:
+            return NOTHING
+        block, item = self._home.assembly.lanes[lane].block, self._home.assembly.lanes[lane].item
+        assert block is not None
+        slot = self.arrays[block][before.position][item, ...]
+        if self._copies(block):
+            slot[...] = before.cell.value
+        own = self.outs.get(lane)
+        if isinstance(own, ArrayOut):
+            own.position = before.position
+        return read_only(slot)
+
+    def _copies(self, block: int) -> bool:
+        """Whether this worker copies what it adopts of `block`: what all share worker 0 does, before anyone runs."""
+        return self._home.number == 0 or block not in self._home.partition.block_offsets
+
+    def let_go(self) -> None:
+        """Drop all memory: who holds this worker for a while longer must not hold that."""
+        self.outs.clear()
+        self.foreign.clear()
+        self._views.clear()
+        self.arrays.clear()
 
     def _bind(self) -> dict[int, list[NDArray[Any]]]:
         """Make the cells; the views of array lanes that are written elsewhere."""

@@ -165,7 +165,8 @@ class ArrayOut:
         self._ready = ready
         self._log = log
         self._lane = lane
-        self._position = 0
+        self.position = 0
+        """The slot of the last array."""
         self.delays: Sequence[LiveDelay] = ()
         """Connections that hand on an array at the next tag, from the slot where it is."""
 
@@ -173,18 +174,18 @@ class ArrayOut:
         """The array of this tag, present from now on; the first call in a tag turns to the next slot."""
         cell, number = self.cell, self._clock.number
         if cell.stamp != number:
-            self._position = (self._position + 1) % len(self._slots)
+            self.position = (self.position + 1) % len(self._slots)
             cell.stamp = number
-            cell.value = self._views[self._position]
+            cell.value = self._views[self.position]
             for listener in cell.listeners:
                 listener.stamp = number
             for rank in cell.triggers:
                 heappush(self._ready, rank)
             if self._log is not None:
-                self._log.note(number, self._lane, self._position)
+                self._log.note(number, self._lane, self.position)
             for delay in self.delays:
                 delay.to_next_tag(cell.value)
-        return self._slots[self._position]
+        return self._slots[self.position]
 
     def set(self, value: Any) -> None:
         """Copy `value`."""

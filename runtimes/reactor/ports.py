@@ -89,6 +89,8 @@ class Ports:
 
     def let_go(self) -> None:
         """Take from ports and actions what they act on, so that the memory behind it goes at once."""
+        self.inputs.clear()
+        self.outputs.clear()
         for path in self._home.paths:
             reactor = self._home.assembly.reactors[path]
             reactor.live = None

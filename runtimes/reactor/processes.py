@@ -174,6 +174,7 @@ class ProcessesExecutor:
         )
         if before is not None:
             self.conductor.take_over(before)
+            before.worker.leave_to(self._worker)
 
     def _start(  # noqa: PLR0913 - what a worker is told
         self,
@@ -400,6 +401,7 @@ def _worker_main(  # noqa: PLR0913, PLR0917 - all that a worker shares with the 
         workers_here.append(worker)
         if before is not None:
             worker.adopt(before)
+            before.leave_to(worker)
         obey(worker, common, partial(_answer, pipe, worker), begun=before is not None)
 
     try:

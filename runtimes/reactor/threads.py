@@ -81,6 +81,7 @@ class ThreadsExecutor:
             self.conductor.take_over(before)
             for worker in self._workers[1:]:
                 worker.adopt(before.worker)
+            before.worker.drop_lanes()
         self._threads = [
             threading.Thread(
                 target=self._run,

@@ -217,6 +217,19 @@ class Worker:
         self._bodies.by_rank.clear()
         self._ports.let_go()
 
+    def drop_lanes(self) -> None:
+        """Let go of all values, once others have adopted them."""
+        self._lanes.let_go()
+
+    def leave_to(self, successor: Worker) -> None:
+        """Let go of what `successor`, in this process, has adopted, and of the reactors that live in others now.
+
+        A forked worker never leaves the frames that hold its predecessor, and would keep a copy of every array.
+        """
+        self.drop_lanes()
+        for path in set(self.home.paths) - set(successor.home.paths):
+            self._assembly.reactors[path].moved_away()
+
     # Steps of a tag
 
     def _push(self, ranks: Sequence[int]) -> None:

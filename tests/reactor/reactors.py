@@ -111,8 +111,8 @@ class ArrayRecorder(Reactor):
 class Arrays(Reactor):
     """A bank of fillers, gathered, perhaps later."""
 
-    def __init__(self, width: int = 4, after_ns: int | None = None, *, steady: bool = False) -> None:
-        self.fillers = bank(width, lambda index: Filler(index, steady=steady))
+    def __init__(self, width: int = 4, after_ns: int | None = None, *, steady: bool = False, length: int = 5) -> None:
+        self.fillers = bank(width, lambda index: Filler(index, steady=steady, length=length))
         self.recorder = ArrayRecorder(width)
         self.connect(self.fillers.filled, self.recorder.heard, after_ns=after_ns)
 
@@ -140,13 +140,21 @@ class Sleepy(Reactor):
     @reaction(startup)
     def open(self) -> None:
         self.pid = os.getpid()
+        self.has_left = False
 
     @reaction(tick)
     def rest(self) -> None:
         pass
 
+    def moved_away(self) -> None:
+        self.has_left = True
+
     def where(self) -> int:
         return self.pid
+
+    def is_copy(self) -> bool:
+        """Whether it has been told that it lives elsewhere."""
+        return self.has_left
 
     def busy_s(self) -> float:
         """Processor time that this process has used."""

@@ -10,6 +10,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from tests.reactor.fuzz import difference, placement_of, reference_lines, run_li
 from tests.reactor.moving_programs import PROGRAMS, FromOutside, Leaving, Patient, Slow, Stateful, Sticky, WithEnd
 from tests.reactor.programs import Counter
 from tests.reactor.random_programs import plan_of
-from tests.reactor.reactors import Bombs, FanOutFanIn, SleepyBank
+from tests.reactor.reactors import Arrays, Bombs, FanOutFanIn, Sleepy, SleepyBank
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +139,33 @@ def test_what_is_asked_for_comes_from_where_a_reactor_lives_now(moves: list[str]
         assert program.ask("members[1]", "busy_s") < used_s  # another process, which has just begun
         program.stop()
     assert moves == ["processes"]
+
+
+def test_a_reactor_is_told_that_it_has_moved_away_where_it_was_alone(moves: list[str]) -> None:
+    with Program(SleepyBank, workers=2, fast=True) as program:
+        program.advance(10)
+        copies = [program.assembly.reactors[f"members[{index}]"] for index in range(2)]
+        assert [member.is_copy() for member in copies if isinstance(member, Sleepy)] == [False, True]
+        assert [program.ask(f"members[{index}]", "is_copy") for index in range(2)] == [False, False]
+    assert moves == ["processes"]
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_a_move_leaves_no_second_copy_of_the_arrays(steady: bool, moves: list[str]) -> None:
+    with Program(partial(Arrays, steady=steady, length=2_000_000), workers=2, fast=True) as program:
+        program.advance(3)
+        before_bytes = memory_bytes()
+        program.advance(5)
+        after_bytes = memory_bytes()
+    assert moves == ["processes"]
+    # There are 64 MB of them.
+    assert after_bytes - before_bytes < 32e6
+
+
+def memory_bytes() -> int:
+    """Of this process and all that it has started; what they share counts once."""
+    me = psutil.Process()
+    return sum(process.memory_full_info().pss for process in [me, *me.children(recursive=True)])
 
 
 def test_tags_are_counted_and_timed_across_a_move(moves: list[str]) -> None:

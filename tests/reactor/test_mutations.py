@@ -172,7 +172,7 @@ def test_a_lost_flip_of_buffers_is_caught(monkeypatch: pytest.MonkeyPatch, way: 
     room = live.ArrayOut.room
 
     def without_flip(self: Any) -> Any:
-        self._position = -1
+        self.position = -1
         return room(self)
 
     monkeypatch.setattr(live.ArrayOut, "room", without_flip)

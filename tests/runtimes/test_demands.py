@@ -27,11 +27,15 @@ def test_the_values_of_a_round_are_its_payload_and_all_echoes():
     assert value_bytes(graph()) == (1 + ACTORS) * NBYTES
 
 
-@pytest.mark.parametrize("name", ["sequential", "reactor", "reactor-processes", "reactor-threads"])
+@pytest.mark.parametrize("name", ["sequential", "reactor-inline", "reactor-processes", "reactor-threads"])
 def test_a_runtime_that_shares_memory_keeps_every_value_once(name):
     base = demands(name).memory_bytes - value_bytes(graph())
 
     assert 0 < base < 500_000_000
+
+
+def test_reactors_that_may_move_have_every_value_twice_while_they_do():
+    assert demands("reactor").memory_bytes == demands("reactor-inline").memory_bytes + value_bytes(graph())
 
 
 def test_ray_has_a_process_for_each_actor_and_packed_one_less_than_processors():

@@ -193,6 +193,12 @@ def test_other_workloads_are_refused(runtime):
 
 
 @EVERY
+def test_a_restart_at_every_step_is_refused(runtime):
+    graph = simulation(env_id="ALE/Pong-v5", envs=2, restart="every_step")
+    assert "restart='every_step'" in runtime.refuses(graph, runtime.options())
+
+
+@EVERY
 def test_fragments_are_refused(runtime):
     graph = simulation(env_id="ALE/Pong-v5", envs=2, fragment=4)
     assert "fragment=4" in runtime.refuses(graph, runtime.options())

@@ -96,6 +96,7 @@ def test_a_graph_carries_its_name_and_all_parameters():
         "policy": "linear",
         "fragment": 1,
         "lag": 0,
+        "restart": "ended",
         "observation": "raw",
     }
 
@@ -174,6 +175,21 @@ def test_resets_are_counted_and_the_first_is_not(open_session, rounds_of: Rounds
         session.advance(120)
         assert [tallies["resets"] for tallies in session.tallies()["env"]] == ends
     assert min(ends) > 0
+
+
+@pytest.mark.parametrize("env_id", ["Blackjack-v1", "FrozenLake-v1"])
+def test_with_a_restart_at_every_step_one_sees_first_observations_alone(open_session, rounds_of: RoundsOf, env_id: str):
+    graph = graph_of(env_id=env_id, envs=3, restart="every_step")
+    usual = rounds_of(graph_of(env_id=env_id, envs=3), 1)[0]
+    received = rounds_of(graph, 40)
+
+    # The first step is that of an episode which is under way; every later one is the first of its episode.
+    assert [port["ended"] for port in received[:1]] == [usual["ended"]]
+    if env_id == "FrozenLake-v1":
+        assert {int(value) for port in received for value in port["observation"]} == {0}
+    with open_session(graph) as session:
+        session.advance(40)
+        assert [tallies["resets"] for tallies in session.tallies()["env"]] == [40, 40, 40]
 
 
 def test_environments_are_advanced_out_of_step_at_their_first_use(open_session):
@@ -412,6 +428,8 @@ def test_the_emulators_banner_stays_out_of_the_log(open_session, capfd):
         ({"lag": 1}, "lag=1 does not go with actions='local'.*Set lag=0, or actions='driver'"),
         ({"actions": "driver", "lag": -1}, r"Expected `int` >= 0 - at `\$.lag`"),
         ({"policy": "mlp64"}, "policy='mlp64' does not go with actions='local'.*Set actions='driver', or"),
+        ({"restart": "every_step", "fragment": 8}, "restart='every_step' does not go with.* fragment=8.*Set actions="),
+        ({"restart": "every_step", "actions": "driver"}, "restart='every_step' does not go with actions='driver'"),
         ({"observation": "gray84"}, "observation='gray84' does not go with env_id='CartPole-v1'.*ALE/Pong-v5"),
         ({"envs": 0}, r"Expected `int` >= 1 - at `\$.envs`"),
         ({"fragment": 0}, r"Expected `int` >= 1 - at `\$.fragment`"),
