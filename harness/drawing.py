@@ -77,6 +77,8 @@ _KNOWN = {
     "gymnasium-async": Look("#56B4E9", "*"),
     "ale-vector": Look("#009E73", "d"),
     "stacked": Look("#009E73", "H"),
+    "envpool": Look("#CC79A7", "8"),
+    "xronos": Look("#E69F00", "P"),
 }
 BOUND = Look("#808080", "|")
 """Of every bound: no competitor's colour, and a bar where others stop short."""

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from runtimes.places import HOME, Place
 from runtimes.protocol import Demands, Runtime, RuntimeFailure, demands_here, member_name, processors, value_bytes
 from runtimes.ray_packed import packed
-from runtimes.ray_place import HOME, Place
 from runtimes.worker_processes import WorkerProcesses
 from workloads.dataflow import EdgeShape, PortRef, Session, item_of
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from runtimes.ray_place import Feed, Layout, Ring
+    from runtimes.places import Feed, Layout, Ring
     from workloads.dataflow import Graph, TaskNode
 
 __all__ = ["RUNTIME", "PipesSession"]

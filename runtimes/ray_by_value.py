@@ -14,19 +14,19 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from runtimes.places import HOME, Exports
 from runtimes.protocol import Runtime
 from runtimes.ray_actors import actor_per_member
 from runtimes.ray_calls import Calls, put_once, value_for
 from runtimes.ray_cluster import RayCluster, demands_of, object_store_bytes
-from runtimes.ray_place import HOME, Exports
 from runtimes.ray_session import RaySession
 from workloads.dataflow import EdgeShape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from runtimes.places import Feed, Layout
     from runtimes.protocol import Demands
-    from runtimes.ray_place import Feed, Layout
     from runtimes.ray_session import Driver
     from workloads.dataflow import Edge, Graph, Session, TaskNode
 

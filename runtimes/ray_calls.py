@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from runtimes.places import BY_VALUE_BYTES, HOME
 from runtimes.ray_cluster import nbytes_of
-from runtimes.ray_place import BY_VALUE_BYTES, HOME
 from runtimes.ray_session import Rounds, get
 from workloads.dataflow import EdgeShape, item_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runtimes.ray_place import Exports, Feed, Layout, Ring
+    from runtimes.places import Exports, Feed, Layout, Ring
     from runtimes.ray_session import Driver
     from workloads.dataflow import PortRef, TaskNode
 

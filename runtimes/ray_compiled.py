@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from runtimes.places import rounds_ahead
 from runtimes.protocol import Runtime, processors
 from runtimes.ray_actors import actor_per_member
 from runtimes.ray_cluster import RayCluster, demands_of, object_store_bytes
 from runtimes.ray_graphs import Executions, channel_store_bytes, problem_of
 from runtimes.ray_packed import packed
-from runtimes.ray_place import rounds_ahead
 from runtimes.ray_session import RaySession
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from runtimes.places import Layout
     from runtimes.protocol import Demands
-    from runtimes.ray_place import Layout
     from workloads.dataflow import Graph, Session
 
 __all__ = ["RUNTIME", "RayCompiledOptions", "layout_of"]

@@ -17,15 +17,15 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from runtimes.places import HOME, Exports
 from runtimes.ray_calls import value_for
-from runtimes.ray_place import HOME, Exports
 from runtimes.ray_session import Rounds, get
 from workloads.dataflow import EdgeShape, PortRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-    from runtimes.ray_place import Feed, Layout, Ring
+    from runtimes.places import Feed, Layout, Ring
     from runtimes.ray_session import Driver
     from workloads.dataflow import Graph, TaskNode
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from runtimes.places import HOME, Layout, Piece, rounds_ahead
 from runtimes.protocol import Runtime, processors, slices
 from runtimes.ray_calls import Calls
 from runtimes.ray_cluster import (
@@ -19,7 +20,6 @@ from runtimes.ray_cluster import (
     object_store_bytes,
     private_settings,
 )
-from runtimes.ray_place import HOME, Layout, Piece, rounds_ahead
 from runtimes.ray_session import RaySession
 
 if TYPE_CHECKING:

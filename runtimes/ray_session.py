@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from runtimes.places import HOME, Place, Ring
 from runtimes.protocol import RuntimeFailure
-from runtimes.ray_place import HOME, Place, Ring
 from workloads.dataflow import PortRef, Session
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from runtimes.places import Exports, Layout
     from runtimes.ray_cluster import RayCluster
-    from runtimes.ray_place import Exports, Layout
     from workloads.dataflow import TaskNode
 
 __all__ = ["Driver", "Host", "RaySession", "Rounds", "get"]

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from harness import registry
 from harness.drawing import look_of
 from harness.figures import write_figures
 from harness.summary import summarise
@@ -126,6 +127,13 @@ def test_known_runtimes_differ_in_marker_and_in_colour():
     reactors = ("reactor", "reactor-inline", "reactor-threads", "reactor-processes")
     looks = [look_of(name) for name in ("sequential", *reactors, "ray", "ray-compiled", "ray-packed")]
     assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
+
+
+def test_every_runtime_of_the_project_has_a_look_of_its_own():
+    names = [plugin.name for plugin in registry.runtimes() if plugin.name != "ceiling"]
+    looks = {look_of(name) for name in names}
+    assert len(looks) == len(names)
+    assert all(look.colour in OKABE_ITO for look in looks)
 
 
 def test_an_unknown_runtime_keeps_its_look_from_process_to_process():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtimes.places import rounds_ahead
 from runtimes.ray_actors import actor_per_member
 from runtimes.ray_by_value import RUNTIME as BY_VALUE
 from runtimes.ray_calls import Calls
@@ -17,7 +18,6 @@ from runtimes.ray_compiled import RUNTIME as COMPILED
 from runtimes.ray_compiled import RayCompiledOptions
 from runtimes.ray_graphs import Executions, buffers_for, problem_of
 from runtimes.ray_packed import RayPackedOptions, packed
-from runtimes.ray_place import rounds_ahead
 from workloads.dataflow import ArraySpec, GraphBuilder, Input, Output, PortRef, Task
 
 

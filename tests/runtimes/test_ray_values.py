@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtimes.places import rounds_ahead
 from runtimes.protocol import RuntimeFailure
 from runtimes.ray_actors import actor_per_member
 from runtimes.ray_by_value import ByValueCalls
@@ -21,7 +22,6 @@ from runtimes.ray_calls import Calls
 from runtimes.ray_cluster import RayCluster
 from runtimes.ray_graphs import Executions
 from runtimes.ray_packed import packed
-from runtimes.ray_place import rounds_ahead
 from runtimes.ray_session import RaySession
 from runtimes.sequential import SequentialSession
 from workloads.dataflow import ArraySpec, Digest, EdgeShape, Gathered, GraphBuilder, Input, Output, Task

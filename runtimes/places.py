@@ -1,8 +1,8 @@
-"""The tasks of a graph that live in one process, fired piece by piece; nothing here knows Ray.
+"""The tasks of a graph that live in one process, fired piece by piece; nothing here uses Ray.
 
 A `Layout` says which members of every task and bank live where. A `Place` holds what lives in one of
 these processes, hands values on between its own tasks, and is given the others' values as arguments.
-The driver is place 0; every other place is inside an actor.
+The driver is place 0; every other place is inside an actor of Ray's, or a process.
 """
 
 from __future__ import annotations
