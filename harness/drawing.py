@@ -233,7 +233,9 @@ def _tick(value: float, name: Callable[[float], str]) -> str:
 
 
 def dot(panel: Axes, height: float, estimate: Estimate, look: Look, *, hollow: bool) -> None:
-    """Draw `estimate` with its interval."""
+    """Draw `estimate` with its interval; a bound is a line through the whole panel too, which others stop short of."""
+    if look is BOUND:
+        panel.axvline(estimate.point, color=look.colour, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     panel.plot([estimate.low, estimate.high], [height, height], color=look.colour, linewidth=2, zorder=3)
     panel.plot(
         [estimate.point],

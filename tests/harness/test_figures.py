@@ -9,8 +9,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from harness import registry
-from harness.drawing import look_of
+from harness.drawing import BOUND, dot, look_of, new_figure
 from harness.figures import write_figures
+from harness.statistics import Estimate
 from harness.summary import summarise
 from tests.harness import records_of
 
@@ -127,6 +128,14 @@ def test_known_runtimes_differ_in_marker_and_in_colour():
     reactors = ("reactor", "reactor-inline", "reactor-threads", "reactor-processes")
     looks = [look_of(name) for name in ("sequential", *reactors, "ray", "ray-compiled", "ray-packed")]
     assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
+
+
+def test_a_bound_is_a_line_through_the_whole_panel():
+    panel = new_figure(height_inches=2).subplots()
+    for height, look in enumerate([look_of("reactor"), BOUND]):
+        dot(panel, height, Estimate(point=3 + height, low=2, high=5, n=6, kind="range"), look, hollow=False)
+    through = [line for line in panel.lines if list(line.get_ydata()) == [0, 1] and len(set(line.get_xdata())) == 1]
+    assert [line.get_xdata()[0] for line in through] == [4]
 
 
 def test_every_runtime_of_the_project_has_a_look_of_its_own():
