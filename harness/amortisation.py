@@ -47,7 +47,11 @@ class Place:
     """How many times as fast as the plain loop."""
     row: SummaryRow
     lines: tuple[int, ...]
-    """The lines of `records.jsonl` behind it, counted from 1, without those of the ceiling."""
+    """The lines of `records.jsonl` that are its runtime's, counted from 1."""
+    ceiling_lines: tuple[int, ...]
+    """Those of the ceiling beside it."""
+    loop_lines: tuple[int, ...]
+    """Those of the plain loop beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,21 +134,30 @@ def amortisation(records: Sequence[Record]) -> list[Series]:
     series = []
     for (environment, runtime), own in sorted(found.items(), key=lambda item: environments.index(item[0][0])):
         ordered = sorted(own, key=lambda row: row.parameters[_STEPS])
-        places = tuple(_place(row, row.efficiency, lines) for row in usable(ordered) if row.efficiency is not None)
+        places = tuple(
+            _place(row, row.efficiency, rows, lines) for row in usable(ordered) if row.efficiency is not None
+        )
         if places:
             left_out = tuple(_why_not(row) for row in ordered if row not in [place.row for place in places])
             series.append(Series(environment=environment, runtime=runtime, places=places, left_out=left_out))
     return series
 
 
-def _place(row: SummaryRow, of_ceiling: Estimate, lines: _Lines) -> Place:
+def _place(row: SummaryRow, of_ceiling: Estimate, rows: Sequence[SummaryRow], lines: _Lines) -> Place:
     return Place(
         steps=row.parameters[_STEPS],
         of_ceiling=of_ceiling,
         over_loop=row.over_sequential,
         row=row,
         lines=tuple(lines[row.cell, row.key].values()),
+        ceiling_lines=_lines_beside(row, lines, [other for other in rows if other.is_bound]),
+        loop_lines=_lines_beside(row, lines, [other for other in rows if other.runtime == SEQUENTIAL]),
     )
+
+
+def _lines_beside(row: SummaryRow, lines: _Lines, others: Sequence[SummaryRow]) -> tuple[int, ...]:
+    """Those of `others` in the cell of `row`."""
+    return tuple(line for other in others if other.cell == row.cell for line in lines[other.cell, other.key].values())
 
 
 def _why_not(row: SummaryRow) -> str:

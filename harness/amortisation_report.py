@@ -13,7 +13,7 @@ from harness.amortisation import NEARLY_ALL, amortisation
 from harness.drawing import End, frame, log_height, look_of, name_ends, new_figure, save, set_ticks, style
 from harness.errors import UsageError, writing
 from harness.records import RecordFile
-from harness.report import machine_line
+from harness.report import machine_line, warning_lines
 from harness.summary import SEQUENTIAL
 from harness.wording import DASH, compact_json, ratio_form
 
@@ -41,7 +41,8 @@ def write_amortisation(folder: Path) -> tuple[str, list[Path]]:
     Raises:
         UsageError: if there is no record that can be compared with a ceiling, or `folder` cannot be written.
     """
-    records = RecordFile(folder).read()
+    file = RecordFile(folder)
+    records = file.read()
     series = amortisation(records)
     if not series:
         raise UsageError(
@@ -49,7 +50,7 @@ def write_amortisation(folder: Path) -> tuple[str, list[Path]]:
             f"Measure it first: reactorbench amortisation --out {folder}"
         )
     machine = machine_line(record.machine for record in records)
-    text = markdown_amortisation(series, machine)
+    text = markdown_amortisation(series, machine) + warning_lines(file, records)
     table = folder / "amortisation.md"
     with writing("The amortisation", folder):
         table.write_text(text, encoding="utf-8")
@@ -143,6 +144,8 @@ def _flat(one: Series, place: Place) -> dict[str, Any]:
         "cell": " ".join(place.row.cell),
         "options": compact_json(place.row.options),
         "record_lines": " ".join(map(str, place.lines)),
+        "ceiling_lines": " ".join(map(str, place.ceiling_lines)),
+        "loop_lines": " ".join(map(str, place.loop_lines)),
     }
 
 

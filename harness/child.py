@@ -285,6 +285,7 @@ def _load(pairing: Pairing, graph: Graph | None) -> Load:
         value_bytes=value_bytes(graph),
         processes=demands.processes,
         memory_bytes=demands.memory_bytes,
+        shared_memory_bytes=demands.shared_memory_bytes,
     )
 
 

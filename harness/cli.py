@@ -302,7 +302,7 @@ def _measured(suite: str, cells: Sequence[str], invocations: int | None, out: st
     Raises:
         UsageError: as `_measure_cells`.
     """
-    folder = _folder(out) or Path("results", "runs", suite)
+    folder = _folder(out) or Path("results", "runs", Path(suite).stem)
     if run:
         _measure_cells(suite, cells, invocations, folder)
     return folder
@@ -321,7 +321,9 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
 
     file = PlanFile(folder)
     stored = file.read().invocations if file.path.exists() else None
-    plan = Selection(invocations=max(filter(None, (invocations, stored)), default=None)).plan(suite)
+    plan = Selection(invocations=invocations).plan(suite)
+    if stored is not None and stored > plan.invocations:
+        plan = Selection(invocations=stored).plan(suite)
     select_cells(plan, cells)
     prepare_folder(folder, resume=True)
     if stored is None:

@@ -303,7 +303,8 @@ def name_ends(panel: Axes, ends: Sequence[End], names_x: float, *, gap: float = 
             va="center",
             fontsize=8,
             color=end.colour,
-            arrowprops={"arrowstyle": "-", "color": end.colour, "linewidth": 0.5},
+            # Grey and dotted, or a line that ends early would seem to go on.
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "linestyle": ":"},
             bbox=ON_WHITE,
             annotation_clip=False,
         )

@@ -84,6 +84,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """That its runtime starts besides its own."""
     memory_bytes: int = 0
     """That all its processes together take at most."""
+    shared_memory_bytes: int = 0
+    """Of them in `/dev/shm`, which may be smaller than the memory."""
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):

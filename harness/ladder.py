@@ -82,6 +82,8 @@ class Step:
     """Those of the workload that differ from the experiment's own."""
     cold_rounds: int = 0
     """Rounds over which the first, slower ones are spread; 0 where rounds are warm."""
+    mends_both: bool = False
+    """It mends a fault that both sides of the paper had, which explains nothing of their ratio."""
     left_out: str | None = None
     """Why there is no such step here."""
 
@@ -89,6 +91,11 @@ class Step:
     def is_ray(self) -> bool:
         """Whether it is Ray, used in whichever way."""
         return self.runtime.startswith(RAY)
+
+    @property
+    def is_experiment(self) -> bool:
+        """Whether it computes what the steps after it compute: with a lag, what is fed back is older."""
+        return "lag" not in self.parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +111,10 @@ class Rung:
     over: str | None = None
     """The last step before that was measured."""
     share: float | None = None
-    """Of the published ratio, of which all steps together explain 1 if they are what was published."""
+    """Of the published ratio, of which all steps together explain 1 if they are what was published.
+
+    None of a step that mends a fault of both sides.
+    """
     row: SummaryRow | None = None
     lines: tuple[int, ...] = ()
     """The lines of `records.jsonl` behind `round_s`, counted from 1."""
@@ -120,7 +130,7 @@ class Ladder:
     """How many times as fast as Ray as published Ray is at its fastest step."""
     from_best_to_reactor: Estimate | None
     best: str | None
-    """The fastest step of Ray."""
+    """The fastest step of Ray; none that computes something else."""
 
     @property
     def published_ratio(self) -> float:
@@ -129,9 +139,12 @@ class Ladder:
 
     @property
     def share_of_use(self) -> float | None:
-        """How much of the published ratio using Ray well explains."""
-        factor = self.from_published_to_best
-        return None if factor is None else _share(factor, self.published_ratio)
+        """How much of the published ratio using Ray well explains: the shares of all steps up to the best one."""
+        if self.from_published_to_best is None:
+            return None
+        names = [rung.step.name for rung in self.rungs]
+        up_to_best = self.rungs[: names.index(self.best or AS_PUBLISHED) + 1]
+        return math.fsum(rung.share for rung in up_to_best if rung.share is not None and rung.step.is_experiment)
 
     @property
     def is_measured(self) -> bool:
@@ -145,6 +158,8 @@ class Ladder:
 _RESTARTING: Mapping[str, Any] = {"restart": "every_step"}
 _EXPERIMENT: Mapping[str, Any] = {"lag": 0, "restart": "ended"}
 """What the workload's parameters are unless a step says otherwise."""
+_FAULTS_OF_BOTH = ("no printing", "resets and actions mended", "warm-up")
+"""The published programs for Lingua Franca print, reset and begin cold as those for Ray do."""
 
 
 def programs() -> tuple[Program, ...]:
@@ -204,7 +219,14 @@ def _mended(program: Program) -> list[Step]:
 def _by_value(
     name: str, habits: Mapping[str, bool], cold_rounds: int, faults: Mapping[str, Any] = MappingProxyType({})
 ) -> Step:
-    return Step(name=name, runtime=RAY_AS_PUBLISHED, options=dict(habits), parameters=faults, cold_rounds=cold_rounds)
+    return Step(
+        name=name,
+        runtime=RAY_AS_PUBLISHED,
+        options=dict(habits),
+        parameters=faults,
+        cold_rounds=cold_rounds,
+        mends_both=name in _FAULTS_OF_BOTH,
+    )
 
 
 def _ray(program: Program) -> list[Step]:
@@ -263,8 +285,9 @@ class _Run:
             row
             for row in self._rows
             if row.workload == point.workload
-            and any(choice.items() <= dict(row.parameters).items() for choice in point.choices)
-            and all(row.parameters.get(name, _EXPERIMENT[name]) == value for name, value in wanted.items())
+            and any(
+                {**choice, **wanted}.items() <= {**_EXPERIMENT, **row.parameters}.items() for choice in point.choices
+            )
             and row.runtime == step.runtime
             and step.options.items() <= dict(row.options).items()
         ]
@@ -294,19 +317,23 @@ def _ladder(program: Program, run: _Run) -> Ladder:
                 round_s=_round_s(work),
                 factor=factor,
                 over=over if factor else None,
-                share=_share(factor, ratio) if factor else None,
+                share=_share(factor, ratio) if factor and not step.mends_both else None,
                 row=row,
                 lines=tuple(run.records(row)) if row is not None and work else (),
             )
         )
-        if work:
+        if work and step.is_experiment:
             works[step.name] = work
     return _summed_up(program, rungs, works)
 
 
 def _summed_up(program: Program, rungs: Sequence[Rung], works: Mapping[str, _Work]) -> Ladder:
     """The ladder with what lies between its ends."""
-    times = {rung.step.name: rung.round_s.point for rung in rungs if rung.step.is_ray and rung.round_s is not None}
+    times = {
+        rung.step.name: rung.round_s.point
+        for rung in rungs
+        if rung.step.is_ray and rung.round_s and rung.step.name in works
+    }
     best = min(times, key=lambda name: times[name], default=None)
     published, reactor = works.get(AS_PUBLISHED, {}), works.get(SUBJECT, {})
     return Ladder(

@@ -11,7 +11,7 @@ from harness.drawing import BOUND, dot, frame, label, log_axis, look_of, new_fig
 from harness.errors import UsageError, writing
 from harness.ladder import ladders
 from harness.records import RecordFile
-from harness.report import machine_line
+from harness.report import machine_line, warning_lines
 from harness.wording import DASH, compact_json, in_ratio, in_seconds, mean_form, ratio_form
 
 if TYPE_CHECKING:
@@ -36,14 +36,15 @@ def write_ladder(folder: Path) -> tuple[str, list[Path]]:
     Raises:
         UsageError: if there is no record of any step, or `folder` cannot be written.
     """
-    records = RecordFile(folder).read()
+    file = RecordFile(folder)
+    records = file.read()
     measured = [ladder for ladder in ladders(records) if ladder.is_measured]
     if not measured:
         raise UsageError(
             f"There is nothing of the ladder in {folder}. Measure it first: reactorbench ladder --out {folder}"
         )
     machine = machine_line(record.machine for record in records)
-    text = markdown_ladder(measured, machine)
+    text = markdown_ladder(measured, machine) + warning_lines(file, records)
     table = folder / "ladder.md"
     with writing("The ladder", folder):
         table.write_text(text, encoding="utf-8")
@@ -61,6 +62,12 @@ _LEGEND = """\
 Each step keeps what the ones before it mended. The factor is how many times as fast a round is as at the last step
 that was measured, paired by block and seed; the share is log(factor) / log(published ratio), so that shares add up.
 Up to the step `warm-up`, the first rounds count with the others, as many in all as were published.
+
+- Printing, resets at every step and cold first rounds were faults of both sides. To mend them explains nothing of the
+  published ratio, so these steps have no share.
+- Here nobody sleeps in figures 1 and 2, and what is printed goes to the null device.
+- Packing gains the more, the fewer processors there are: the paper had 32 for 15 or 16 actors.
+- One round ahead computes something else (what is fed back is one round older), so it is no part of Ray at its best.
 """
 
 
@@ -96,8 +103,15 @@ def _entries(rung: Rung) -> list[str]:
         _spread(rung.round_s, in_seconds),
         _spread(rung.factor, in_ratio),
         DASH if rung.share is None else _percent(rung.share),
-        " ".join((rung.problem or "").split()).replace("|", "\\|"),
+        _remark(rung),
     ]
+
+
+def _remark(rung: Rung) -> str:
+    """Why something is not in the table, in one line."""
+    if rung.problem is None:
+        return "a fault of both sides" if rung.step.mends_both else ""
+    return " ".join(rung.problem.split()).replace("|", "\\|")
 
 
 def _spread(estimate: Estimate | None, spell: Callable[[float], str]) -> str:
@@ -120,8 +134,8 @@ def _outcome(ladder: Ladder) -> str:
     if used is None or share is None:
         return f"Ray as published was not measured ({published})."
     text = f"Ray at its best ({ladder.best}) is {in_ratio(used.point)} Ray as published"
-    text += f", {_percent(share)} of the published ratio ({published})"
-    return text + (f"; reactor is {in_ratio(rest.point)} that." if rest is not None else "; reactor was not measured.")
+    text += f"; reactor is {in_ratio(rest.point)} that." if rest is not None else "; reactor was not measured."
+    return f"{text} How Ray was used explains {_percent(share)} of the published ratio ({published})."
 
 
 def _form(measured: Sequence[Ladder]) -> str:

@@ -6,15 +6,16 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
-__all__ = ["available_bytes", "busy_fraction", "load_average", "machine_facts"]
+__all__ = ["Memory", "available_memory", "busy_fraction", "load_average", "machine_facts"]
 
 _PACKAGES = ("reactorbench", "numpy", "ray", "gymnasium", "ale-py", "opencv-python-headless", "torch", "msgspec")
 """Distributions whose version may change a result."""
 _CGROUP = Path("/sys/fs/cgroup")
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder itself, not a file in it
 _BUSY_SAMPLE_S = 0.2
 
 
@@ -32,8 +33,22 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def available_bytes() -> int:
-    """Memory that programs can still get without swapping, within the limit of the control group if there is one."""
+class Memory(NamedTuple):
+    """What programs can still get."""
+
+    nbytes: int
+    """Without swapping, within the limit of the control group if there is one."""
+    shared_nbytes: int | None
+    """Of it in `/dev/shm`; None where there is no such folder."""
+
+
+def available_memory() -> Memory:
+    """What is available now."""
+    shared = psutil.disk_usage(str(_SHARED_MEMORY)).free if _SHARED_MEMORY.is_dir() else None
+    return Memory(_available_bytes(), shared)
+
+
+def _available_bytes() -> int:
     available = int(psutil.virtual_memory().available)
     try:
         limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))

@@ -1,7 +1,7 @@
 """The paper's figures, drawn anew: what was published beside what a run measured, in the published units.
 
 Left the published quantity: lines along a real axis, dots for environments. Right what the paper claims: how many
-times as fast as Ray, paired, over Ray as published, over Ray in the paper's shape, and over the best Ray. Published
+times as fast as Ray, paired, over `ray-by-value`, over Ray in the paper's shape, and over the best Ray. Published
 values are hollow and dashed. Of each figure there are an SVG, a PNG and a CSV, whose lines name the records that every
 measured value comes from.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from harness.drawing import (
@@ -35,7 +36,7 @@ from harness.report import machine_line
 from harness.reproduction import REFERENCES, Reproduction
 from harness.statistics import Estimate
 from harness.summary import cells_of
-from harness.wording import Labels, compact_json, in_ratio, in_si, ratio_form
+from harness.wording import Labels, compact_json, in_ratio, in_si, mean_form, ratio_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -200,17 +201,23 @@ def _flat(one: Experiment, value: _Value) -> dict[str, Any]:
 
 
 def _title(one: Experiment, values: Sequence[_Value]) -> str:
-    """What was found: the geometric mean over the points, against Ray as published and the best Ray."""
-    found = []
-    for series in ("over ray-by-value", "over best Ray"):
-        points = [value.estimate.point for value in values if value.panel == "ratio" and value.series == series]
-        if points:
-            mean = math.exp(math.fsum(map(math.log, points)) / len(points))
-            named = "Ray as published" if series.endswith("by-value") else "the best Ray"
-            found.append(f"{in_ratio(mean)} {named}")
-    published = math.exp(math.fsum(math.log(one.published_ratio(point)) for point in one.points) / len(one.points))
+    """What was found: the geometric mean over the points that were compared with both Rays, and the published one."""
+    ratios = {
+        name: {v.point.label: v.estimate.point for v in values if v.panel == "ratio" and v.series == series}
+        for series, name in (("over ray-by-value", "ray-by-value"), ("over best Ray", "the best Ray"))
+    }
+    measured = {name: of_point for name, of_point in ratios.items() if of_point}
+    shared = set.intersection(*map(set, measured.values())) if measured else set()
+    points = [point for point in one.points if point.label in shared] or list(one.points)
+    found = [
+        f"{in_ratio(geometric_mean([of_point[p.label] for p in points]))} {name}"
+        for name, of_point in measured.items()
+        if shared
+    ]
+    published = in_ratio(geometric_mean([one.published_ratio(point) for point in points]))
     speed = f"reactor is {' and '.join(found)}" if found else "reactor is not compared with Ray"
-    return f"Figure {one.number}. {one.title}: {speed} (published: {in_ratio(published)})"
+    where = f", at {len(points)} of {len(one.points)} points" if len(points) < len(one.points) else ""
+    return f"Figure {one.number}. {one.title}: {speed} (published: {published}{where})"
 
 
 def _caption(one: Experiment, run: Reproduction, values: Sequence[_Value]) -> str:
@@ -218,7 +225,9 @@ def _caption(one: Experiment, run: Reproduction, values: Sequence[_Value]) -> st
     ratios = [value.estimate for value in values if value.panel == "ratio" and not value.is_published]
     form = ratio_form(ratios) if ratios else "no pairs"
     rows = [row for point in one.points for row in run.rows(point)]
-    parts = [f"Ratios: {form}; log axes; hollow: published, 32 cores, one run"]
+    rates = [row.units_per_s for row in rows if row.units_per_s is not None]
+    parts = [f"Values: {mean_form(rates)}" if rates else "no values"]
+    parts += [f"ratios: {form}; log axes; hollow: published, 32 cores, one run"]
     if one.quantity == "overhead":
         slept = {row.parameters.get("sleep_s", 0.0) for row in rows}
         parts.append(
@@ -228,8 +237,11 @@ def _caption(one: Experiment, run: Reproduction, values: Sequence[_Value]) -> st
         )
     if one.quantity == "seconds":
         parts.append(f"seconds of {one.rounds:,} rounds, from the measured time of a round")
+    parts += [one.here] if one.here else []
+    rounds = [record.measured_rounds for row in rows for record in run.records(row).values()]
+    parts += [f"{min(rounds):,} to {max(rounds):,} rounds measured in an invocation"] if rounds else []
     absent = [
-        f"{row.outcome}: {point.label} on {row.runtime}"
+        f"{row.outcome}: {point.label} on {row.runtime}{f' ({row.reasons[0]})' if row.reasons else ''}"
         for point in one.points
         for row in run.rows(point)
         if row.outcome != "ok"

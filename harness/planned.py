@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from harness.estimate import Estimator, in_minutes
-from harness.machine import available_bytes
+from harness.machine import available_memory
 from harness.plan import schedule
 from harness.progress import Names
 from harness.wording import plural
@@ -23,7 +23,7 @@ __all__ = ["planned", "print_planned"]
 
 def planned(plan: Plan, checked: Checked) -> dict[str, Any]:
     """The plan as plain values; `checked` is what the check found out."""
-    skips = checked.skips(available_bytes())
+    skips = checked.skips(available_memory())
     estimator = Estimator(checked.loads, skips)
     invocations = [
         {
@@ -55,7 +55,7 @@ def planned(plan: Plan, checked: Checked) -> dict[str, Any]:
 def print_planned(plan: Plan, checked: Checked, console: Console) -> None:
     """The same for people."""
     invocations = schedule(plan)
-    skips = checked.skips(available_bytes())
+    skips = checked.skips(available_memory())
     estimator, names = Estimator(checked.loads, skips), Names(invocations)
     table = Table(title=plan.title, title_justify="left", box=None, pad_edge=False)
     has_names = any(cell.name for cell in plan.cells)

@@ -11,7 +11,7 @@ from rich.segment import Segment, Segments
 from rich.text import Text
 
 from harness.estimate import Estimator, in_minutes
-from harness.machine import available_bytes
+from harness.machine import available_memory
 from harness.report import summary_table
 from harness.summary import SummaryRow, summarise
 from harness.wording import Labels, in_seconds, in_si, plural, plural_of
@@ -87,7 +87,7 @@ class PlainProgress:
 
     def begin(self, records: Sequence[Record], due: Sequence[Invocation], checked: Checked) -> None:
         """Say how much there is to do."""
-        self._estimator = Estimator(checked.loads, checked.skips(available_bytes()))
+        self._estimator = Estimator(checked.loads, checked.skips(available_memory()))
         self._due, self._total, self._names = list(due), len(due), Names(due)
         there = f"; {plural(len(records), 'record')} there already" if records else ""
         self.message(f"{plural(len(due), 'invocation')} to run, about {in_minutes(self._remaining_s())}{there}.")

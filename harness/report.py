@@ -18,6 +18,7 @@ from harness.summary import COLUMNS, cells_of, exit_status, finding, flat, summa
 from harness.wording import (
     DASH,
     Labels,
+    compact_json,
     in_bytes,
     in_count,
     in_fraction,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from harness.statistics import Estimate
     from harness.summary import SummaryRow
 
-__all__ = ["Report", "markdown_table", "summary_table", "write_report"]
+__all__ = ["Report", "markdown_table", "summary_table", "warning_lines", "warnings_of", "write_report"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ def write_report(folder: Path, *, figures: bool = True) -> Report:
             f"Measure first: reactorbench run SUITE --out {shlex.quote(str(folder))}"
         )
     rows = summarise(records)
-    warnings = _warnings(file, records)
+    warnings = warnings_of(file, records)
     try:
         files = [_write_csv(rows, folder / "summary.csv"), _write_markdown(rows, warnings, folder / "table.md")]
         files += _renew_figures(rows, records, folder / "figures", wanted=figures)
@@ -130,13 +131,16 @@ def machine_line(machines: Iterable[Mapping[str, Any]]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _warnings(file: RecordFile, records: Sequence[Record]) -> tuple[str, ...]:
+def warnings_of(file: RecordFile, records: Sequence[Record]) -> tuple[str, ...]:
+    """What makes the numbers of `records`, which are those of `file`, doubtful."""
     warnings = []
     machines = [record.machine for record in records]
     if not file.path.read_bytes().endswith(b"\n"):
         warnings.append(f"The last line of {file.path.name} was cut in two; it does not count.")
     if len({machine_line([machine]) for machine in machines if machine}) > 1:
         warnings.append("The records come from different machines; ratios across them mean little.")
+    if len({compact_json([machine.get("python"), machine.get("packages")]) for machine in machines if machine}) > 1:
+        warnings.append("The records come from different versions of Python or of packages; pairs may mix them.")
     newest = [
         record for record in {key_of(record): record for record in records}.values() if record.outcome != "skipped"
     ]
@@ -148,6 +152,11 @@ def _warnings(file: RecordFile, records: Sequence[Record]) -> tuple[str, ...]:
             "Measure again on a quiet machine."
         )
     return tuple(warnings)
+
+
+def warning_lines(file: RecordFile, records: Sequence[Record]) -> str:
+    """The same as paragraphs of Markdown, to stand below a table; empty if there are none."""
+    return "".join(f"\nWarning: {warning}\n" for warning in warnings_of(file, records))
 
 
 def _busy_before(record: Record) -> float:

@@ -94,7 +94,14 @@ class Reproduction:
             problem=None if means else "no block was measured on both sides, or not beyond what the actors slept",
             ours=ours,
             theirs=theirs,
-            lines=tuple(sorted(line for row in (*ours, *theirs) for line in self.records(row))),
+            lines=tuple(
+                sorted(
+                    line
+                    for row in (*ours, *theirs)
+                    for line, record in self.records(row).items()
+                    if (record.block, record.seed) in shared
+                )
+            ),
         )
 
     def _pair(self, point: Point, reference: Reference) -> tuple[SummaryRow | None, SummaryRow | None]:

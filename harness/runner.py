@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import Interrupted, UsageError
 from harness.invocation import check_pairings, measure, skipped_record
 from harness.job import Load, Pairing
-from harness.machine import available_bytes, busy_fraction, load_average, machine_facts
+from harness.machine import Memory, available_memory, busy_fraction, load_average, machine_facts
 from harness.plan import key_of, resume_command, schedule, select_cells
 from harness.process_tree import become_subreaper
 from harness.records import RecordFile
@@ -59,8 +59,8 @@ class Checked:
     loads: Mapping[PairingKey, Load] = field(default_factory=dict)
     """How much the pairings have to do, and take."""
 
-    def skips(self, available: int) -> dict[PairingKey, str]:
-        """Why pairings would be skipped with `available` bytes of memory: refused, or too large."""
+    def skips(self, available: Memory) -> dict[PairingKey, str]:
+        """Why pairings would be skipped with `available` memory: refused, or too large."""
         too_large = {key: reason for key, load in self.loads.items() if (reason := _too_large(load, available))}
         return too_large | dict(self.refusals)
 
@@ -74,7 +74,7 @@ class Runner:
     progress: Progress
     cells: Sequence[str] = ()
     """Patterns of the names of the cells to run; none for all."""
-    available_bytes: Callable[[], int] = available_bytes
+    available_memory: Callable[[], Memory] = available_memory
     """Memory that an invocation may take."""
 
     def run(self) -> None:
@@ -105,7 +105,7 @@ class Runner:
             machine = facts | {"load_average": load_average(), "busy_before": busy_fraction()}
             self.progress.started(invocation)
             # Looked at anew each time: what is available changes.
-            refusal = checked.skips(self.available_bytes()).get(invocation.pairing)
+            refusal = checked.skips(self.available_memory()).get(invocation.pairing)
             if refusal is not None:
                 record = skipped_record(invocation, refusal, machine=machine)
             else:
@@ -170,14 +170,19 @@ def _check(
     )
 
 
-def _too_large(load: Load, available: int) -> str | None:
-    """Why an invocation with this load does not fit into `available` bytes, or None if it does."""
-    if load.memory_bytes <= available:
-        return None
-    return (
-        f"it may take {in_bytes(load.memory_bytes)} of memory, and {in_bytes(max(available, 0))} are available; "
-        "free some, or choose smaller parameters"
-    )
+def _too_large(load: Load, available: Memory) -> str | None:
+    """Why an invocation with this load does not fit into `available` memory, or None if it does."""
+    if load.memory_bytes > available.nbytes:
+        return (
+            f"it may take {in_bytes(load.memory_bytes)} of memory, and {in_bytes(max(available.nbytes, 0))} are "
+            "available; free some, or choose smaller parameters"
+        )
+    if available.shared_nbytes is not None and load.shared_memory_bytes > available.shared_nbytes:
+        return (
+            f"it needs {in_bytes(load.shared_memory_bytes)} of shared memory, and /dev/shm has "
+            f"{in_bytes(available.shared_nbytes)} free; make it larger (in a container: --shm-size)"
+        )
+    return None
 
 
 def _done(records: list[Record]) -> set[Key]:

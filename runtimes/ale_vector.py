@@ -39,11 +39,8 @@ class _AleSession(VectorSession):
     def _begin(self) -> Any:
         self._resets = np.zeros(len(self._contexts), np.int64)
         self._frame_numbers = np.zeros(len(self._contexts), np.int64)
-        # As AtariEnv derives the emulator's seed from its own.
-        words = [
-            np.random.SeedSequence(context.seed_int("environment")).generate_state(2)[1] for context in self._contexts
-        ]
-        seeds = np.array(words, np.uint32).astype(np.int32)
+        # ALE takes 0 and negative numbers for no seed at all.
+        seeds = np.array([1 + c.seed_int("environment") % (2**31 - 1) for c in self._contexts], np.int32)
         observations = self._vector.reset(seed=seeds)[0]
         advance = random_batches(self._vector.single_action_space, self._contexts, "advance")
         for actions, restarted in out_of_step(advance, len(self._contexts)):
@@ -76,7 +73,8 @@ def _registered(graph: Graph) -> EnvSpec:
 
     # Keeps the emulator's banner out of the logs.
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-    return gymnasium.spec(graph.parameters["env_id"])
+    # Of `module:id` the module has been imported when the graph was built.
+    return gymnasium.spec(graph.parameters["env_id"].rpartition(":")[2])
 
 
 def _refuses(graph: Graph, _options: Options) -> str | None:

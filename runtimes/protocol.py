@@ -45,6 +45,8 @@ class Demands:
     """Processes besides the calling one that import the tasks' modules."""
     memory_bytes: int
     """At most, of all processes together."""
+    shared_memory_bytes: int = 0
+    """Of them in `/dev/shm`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

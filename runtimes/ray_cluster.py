@@ -218,7 +218,12 @@ def demands_of(layout: Layout, sent_bytes: int = 0) -> Demands:
     """
     actors = len(layout.actors())
     values = 3 * value_bytes(layout.graph) + sent_bytes
-    return Demands(processes=actors, memory_bytes=_CLUSTER_BYTES + actors * _ACTOR_BYTES + values)
+    store_bytes = object_store_bytes(layout.graph, layout.ahead) + sent_bytes
+    return Demands(
+        processes=actors,
+        memory_bytes=_CLUSTER_BYTES + actors * _ACTOR_BYTES + values,
+        shared_memory_bytes=store_bytes if _needs_shared_memory(store_bytes) else 0,
+    )
 
 
 def nbytes_of(value: Any) -> int:
@@ -268,8 +273,8 @@ def _check_socket_path(scratch: Path) -> None:
 
 
 def _check_shared_memory(store_bytes: int) -> None:
-    """A store that arrays need must be in shared memory; the least one may be anywhere, as little goes through it."""
-    if not _SHARED_MEMORY.is_dir() or store_bytes <= _STORE_MINIMUM_BYTES + _STORE_UNDECLARED_BYTES:
+    """Refuse a store that would lie on disk."""
+    if not _SHARED_MEMORY.is_dir() or not _needs_shared_memory(store_bytes):
         return
     free = shutil.disk_usage(_SHARED_MEMORY).free
     if free < store_bytes:
@@ -278,6 +283,11 @@ def _check_shared_memory(store_bytes: int) -> None:
             f"{free / 1e6:.0f} MB free, and a store on disk would be measured instead of Ray. Make it larger "
             "(in a container: --shm-size)."
         )
+
+
+def _needs_shared_memory(store_bytes: int) -> bool:
+    """Whether so large a store must be in shared memory: the least one may be anywhere, as little goes through it."""
+    return store_bytes > _STORE_MINIMUM_BYTES + _STORE_UNDECLARED_BYTES
 
 
 def _unlink_semaphores(pids: Iterable[int]) -> None:

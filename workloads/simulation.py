@@ -7,7 +7,8 @@ from the observations of the round before, in one batch, and sends each its own:
 older, and a runtime may have so many rounds in flight.
 
 A unit of work is one environment step; resets are counted apart (`resets`), and so are the frames that
-an Atari emulator computes (`emulator_frames`: four a step, fewer in a step that ends an episode).
+an Atari emulator computes (`emulator_frames`: as many a step as it skips, four in the v5 ids, and fewer in a step that
+ends an episode).
 """
 
 from __future__ import annotations

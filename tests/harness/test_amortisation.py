@@ -160,6 +160,13 @@ def test_every_value_follows_from_the_records_that_its_line_names(written, folde
         seconds = named[0].measured_s / named[0].measured_rounds
         assert named[0].block == 0
         assert float(line["of_ceiling"]) == pytest.approx(bound_s / seconds)
+        references = (("ceiling_lines", "ceiling", "of_ceiling"), ("loop_lines", "sequential", "over_loop"))
+        for column, runtime, ratio in references:
+            beside = [records[int(number) - 1] for number in line[column].split()]
+            assert {one.runtime for one in beside} == {runtime}
+            assert [one.parameters for one in beside] == [parameters] * len(named)
+            if line[ratio]:
+                assert float(line[ratio]) == pytest.approx(beside[0].measured_s / beside[0].measured_rounds / seconds)
 
 
 def test_the_figure_has_a_panel_for_each_environment_and_says_where_ray_crosses(written):

@@ -36,6 +36,19 @@ def test_a_verdict_on_a_published_ratio_of_two(low, high, expected):
     assert verdict(2.0, estimate(low, high)) == expected
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1.01, 1.2, "reproduced"),
+        (0.99, 1.2, "not reproduced"),
+        (0.8, 0.98, "not reproduced"),
+        (0.9, 2, "not comparable"),
+    ],
+)
+def test_who_is_not_faster_for_sure_does_not_reproduce_a_small_ratio(low, high, expected):
+    assert verdict(1.21, estimate(low, high)) == expected
+
+
 def test_without_a_measurement_nothing_is_comparable():
     assert verdict(2.0, None) == "not comparable"
 
@@ -60,7 +73,9 @@ def test_a_claim_is_judged_against_ray_as_published_and_against_the_best_ray():
     assert best.comparison.estimate.point == pytest.approx(2.0 / 0.5)
     assert {row.runtime for row in best.comparison.theirs} == {"ray-packed"}
     assert best.verdict == "not reproduced"
-    assert "the best Ray (ray-packed) is 10.0x the Ray as published" in best.reason
+    assert "the best Ray (ray-packed) is 10.0x ray-by-value" in best.reason
+    assert "ray-by-value is the same program as ray" in by_value.reason
+    assert "the same program" not in best.reason
 
 
 def test_a_mean_over_points_is_geometric():
@@ -162,6 +177,8 @@ def test_fewer_than_six_pairs_give_a_range_that_is_called_so_and_six_an_interval
 
     assert "range of 3 pairs" in three
     assert "A range is no interval" in three
+    assert "exceeded (range)" in three
+    assert "(range)" not in six
     assert "95 % interval of 6 pairs" in six
     assert {line["interval"] for line in three_lines} == {"range", ""}
     assert {line["interval"] for line in six_lines} == {"95 % interval", ""}
@@ -174,6 +191,14 @@ def test_the_table_says_where_and_what_was_measured_otherwise():
     assert "- figure 1, 2: the 0.5 s sleep" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({line.count(" | ") for line in rows}) == 1
+
+
+def test_what_makes_the_measurements_doubtful_stands_below_the_table(tmp_path):
+    busy = {"machine": {"cpu_model": "Testium 3", "processors": 2, "busy_before": 0.9}}
+    text, _ = written(paper_records(change=lambda _: busy, only=lambda cell: cell.name == "figure6-4-agents"), tmp_path)
+
+    assert "\nWarning: " in text
+    assert "while other programs were busy" in text
 
 
 def test_a_single_pair_is_called_one_and_has_no_range():

@@ -88,7 +88,7 @@ def test_ratios_are_paired_over_ray_as_published_ray_and_the_best_ray(figures):
 def test_title_and_caption_say_what_was_found_how_often_and_where(figures):
     text = " ".join(words(figures["figure6.svg"]))
 
-    assert "reactor is 40.0x Ray as published and 4.00x the best Ray (published: 3.48x)" in text
+    assert "reactor is 40.0x ray-by-value and 4.00x the best Ray (published: 3.48x)" in text
     assert "range of 3 pairs" in text
     assert "Testium 3, 2 processors." in text
 

@@ -307,6 +307,13 @@ def test_records_of_different_machines_are_warned_about(folder):
     assert "different machines" in report.warnings[0]
 
 
+def test_records_of_different_versions_of_packages_are_warned_about(folder):
+    versions = [{"python": "CPython 3.11.7", "packages": {"ray": version}} for version in ("2.50.0", "2.51.0")]
+    records = [record("sequential", 1, machine=versions[0]), record("ray", 2, machine=versions[1])]
+    (warning,) = write_report(folder(records), figures=False).warnings
+    assert "different versions" in warning
+
+
 @pytest.mark.parametrize(("busy", "warned"), [((0.2, 0.1), False), ((0.31, 0.874), True), ((None, "x"), False)])
 def test_invocations_that_began_on_a_busy_machine_are_warned_about(folder, busy, warned):
     machines = [MACHINE | {"busy_before": fraction} for fraction in (*busy, 0.0)]

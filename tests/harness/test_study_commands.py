@@ -53,7 +53,8 @@ def test_a_small_run_is_shown_and_completed_by_a_larger_one(reactorbench, tmp_pa
     assert shown in small.stdout
     assert len(records_in(tmp_path / "mine")) == a_block
 
-    whole = reactorbench(command, "--suite", "tiny.toml", "--out", "mine", "--invocations", "2")
+    # The suite has two blocks.
+    whole = reactorbench(command, "--suite", "tiny.toml", "--out", "mine")
     assert whole.returncode == 0, whole.stderr
     assert "range of 2 pairs" in whole.stdout
     assert len(records_in(tmp_path / "mine")) == 2 * a_block

@@ -44,6 +44,18 @@ def test_ray_has_a_process_for_each_actor_and_packed_one_less_than_processors():
     assert demands("ray-packed", driver_slice=False).processes == processors()
 
 
+@pytest.mark.parametrize("name", ["ray", "ray-packed", "ray-compiled", "ray-by-value"])
+def test_what_ray_keeps_of_large_arrays_must_be_in_shared_memory(name):
+    workload = registry.workloads().get("broadcast_gather")
+    runtime = registry.runtimes().get(name)
+    small, large = (
+        runtime.demands(workload.build(workload.parameters(nbytes=nbytes, actors=ACTORS), 0), runtime.options())
+        for nbytes in (1_000, 100_000_000)
+    )
+    assert small.shared_memory_bytes == 0
+    assert 2 * (1 + ACTORS) * 100_000_000 <= large.shared_memory_bytes <= large.memory_bytes
+
+
 def test_ray_keeps_values_in_actors_and_twice_in_its_store_and_by_value_copies_more():
     assert demands("ray").memory_bytes > 3 * value_bytes(graph())
     assert demands("ray-by-value").memory_bytes >= demands("ray").memory_bytes + ACTORS * NBYTES

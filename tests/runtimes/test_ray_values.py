@@ -48,6 +48,9 @@ ROUNDS = {
     "ray-packed without a driver slice": partial(calls_to_hosts, driver_slice=False, places=2),
     "ray-compiled": partial(compiled_hosts, driver_slice=True, places=2),
     "ray-compiled without a driver slice": partial(compiled_hosts, driver_slice=False, places=2),
+    "ray-compiled, an actor for each member": lambda graph, ahead: Executions(
+        actor_per_member(graph, ahead=ahead), timeout_s=60.0
+    ),
     "ray-by-value": by_value,
     "ray-by-value, put once, row by row": partial(by_value, rows=True),
 }

@@ -122,6 +122,18 @@ def test_ale_gives_the_last_screen_of_an_episode_as_the_plain_loop_does():
     pytest.fail("no episode ended")
 
 
+def test_sticky_actions_of_ale_are_drawn_from_the_seed_in_every_emulator():
+    once, again = (digest_of(opened(ALE, graph), graph, 60) for graph in [simulation(env_id="ALE/Pong-v5", envs=8)] * 2)
+    assert once == again
+
+
+def test_ale_knows_an_environment_by_the_module_that_registers_it():
+    graph = simulation(env_id="ale_py:ALE/Pong-v5", envs=2)
+    assert ALE.refuses(graph, ALE.options()) is None
+    with opened(ALE, graph) as session:
+        assert session.advance(2).shape == (2,)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes import reactor_runtimes, sequential
+from harness import registry
+from runtimes import processes_pipes, reactor_runtimes, sequential
 from tests.moving import force_moves
 from workloads.dataflow import Digest, EdgeShape, Gathered, Graph, Outputs, TaskContext
 from workloads.q_learning import WORKLOAD, Learner, Parameters, Replay, Rollout, greedy_return, network_of, transitions
@@ -382,6 +383,7 @@ def test_every_runtime_learns_the_same_bits_with_any_number_of_workers(seed, var
         (reactor_runtimes.THREADS, {"workers": 2}),
         (reactor_runtimes.PROCESSES, {"workers": 2}),
         (reactor_runtimes.PROCESSES, {"workers": 3}),
+        (processes_pipes.RUNTIME, {}),
     ]
     assert [digest_on(runtime, graph, **options) for runtime, options in runs] == [expected] * len(runs)
     # The learner has gone backward by then, and stays; only rollouts move to the forked process.
@@ -396,12 +398,17 @@ def test_another_seed_learns_other_bits():
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("seed", "variant"), [(0, {}), (1, {"lag": 1, "updates": 1})])
-def test_ray_learns_the_same_bits(seed, variant):
-    from runtimes import ray_packed
-
-    graph = graph_of(seed, **(SMALL | variant))
-    assert digest_on(ray_packed.RUNTIME, graph) == digest_on(sequential.RUNTIME, graph)
+@pytest.mark.parametrize(
+    ("name", "options", "variant"),
+    [
+        ("ray-packed", {}, {}),
+        ("ray-compiled", {}, {"lag": 1, "updates": 1}),
+        ("ray-by-value", {"contiguous": False}, {"sampling": "oldest"}),
+    ],
+)
+def test_ray_learns_the_same_bits(name, options, variant):
+    graph = graph_of(0, **(SMALL | variant))
+    assert digest_on(registry.runtimes().get(name), graph, **options) == digest_on(sequential.RUNTIME, graph)
 
 
 # ----------------------------------------------------------------------------------------- learning
