@@ -9,6 +9,7 @@ measured value comes from.
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
@@ -241,7 +242,7 @@ def _caption(one: Experiment, run: Reproduction, values: Sequence[_Value]) -> st
     rounds = [record.measured_rounds for row in rows for record in run.records(row).values()]
     parts += [f"{min(rounds):,} to {max(rounds):,} rounds measured in an invocation"] if rounds else []
     absent = [
-        f"{row.outcome}: {point.label} on {row.runtime}{f' ({row.reasons[0]})' if row.reasons else ''}"
+        f"{row.outcome}: {point.label} on {row.runtime}{f' ({_in_short(row.reasons[0])})' if row.reasons else ''}"
         for point in one.points
         for row in run.rows(point)
         if row.outcome != "ok"
@@ -250,6 +251,11 @@ def _caption(one: Experiment, run: Reproduction, values: Sequence[_Value]) -> st
     parts += [f"ids: {', '.join(dict.fromkeys(ids))}"] if one.quantity == "rate" and ids else []
     parts += ["; ".join(absent)] if absent else []
     return "; ".join(parts)
+
+
+def _in_short(reason: str) -> str:
+    """`reason` without its remedy, which the table has."""
+    return textwrap.shorten(reason.partition(";")[0], 80, placeholder=" ...")
 
 
 # ------------------------------------------------------------------------------------------ drawing
