@@ -86,7 +86,7 @@ def test_reactors_in_threads_give_what_the_loop_gives(workers: int, plan: Plan, 
 
 @pytest.mark.parametrize("driver_slice", [True, False], ids=["driver's slice", "no driver's slice"])
 @given(plan=plans(), seed=st.integers(0, 3), places=st.integers(1, 4))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_processes_and_pipes_give_what_the_loop_gives(driver_slice: bool, plan: Plan, seed: int, places: int) -> None:
     graph = graph_of(plan, seed)
     piped = PipesSession(packed(graph, driver_slice=driver_slice, places=places))
@@ -95,7 +95,7 @@ def test_processes_and_pipes_give_what_the_loop_gives(driver_slice: bool, plan: 
 
 @needs_xronos
 @given(plan=plans(), seed=st.integers(0, 3))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_reactors_of_xronos_give_what_the_loop_gives(plan: Plan, seed: int) -> None:
     graph = graph_of(plan, seed)
     assert trace_of(xronos_session(graph), graph) == trace_of(SequentialSession(graph), graph)
@@ -103,7 +103,7 @@ def test_reactors_of_xronos_give_what_the_loop_gives(plan: Plan, seed: int) -> N
 
 @pytest.mark.parametrize("to_threads", [False, True], ids=["to processes", "to threads"])
 @given(plan=plans(), seed=st.integers(0, 3), after_tags=st.integers(1, ROUNDS), workers=st.integers(2, 4))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_reactors_that_move_between_rounds_give_what_the_loop_gives(
     to_threads: bool, plan: Plan, seed: int, after_tags: int, workers: int
 ) -> None:

@@ -48,9 +48,6 @@ ROUNDS = {
     "ray-packed without a driver slice": partial(calls_to_hosts, driver_slice=False, places=2),
     "ray-compiled": partial(compiled_hosts, driver_slice=True, places=2),
     "ray-compiled without a driver slice": partial(compiled_hosts, driver_slice=False, places=2),
-    "ray-compiled, an actor for each member": lambda graph, ahead: Executions(
-        actor_per_member(graph, ahead=ahead), timeout_s=60.0
-    ),
     "ray-by-value": by_value,
     "ray-by-value, put once, row by row": partial(by_value, rows=True),
 }
@@ -245,6 +242,12 @@ def fingerprints(session, graph, rounds):
 def test_a_random_graph_gives_in_every_round_what_the_plain_loop_gives(open_on_ray, seed):
     graph = random_graph(seed)
     assert fingerprints(open_on_ray(graph), graph, 7) == fingerprints(SequentialSession(graph), graph, 7)
+
+
+def test_a_compiled_graph_with_an_actor_for_each_member_gives_what_the_plain_loop_gives(cluster):
+    graph = random_graph(SEEDS[0])
+    session = RaySession(cluster, Executions(actor_per_member(graph), timeout_s=60.0), stops_cluster=False)
+    assert fingerprints(session, graph, 7) == fingerprints(SequentialSession(graph), graph, 7)
 
 
 def lengthened(graph, lag):
