@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from harness.summary import SEQUENTIAL, RowKey, summarise, usable
-from harness.wording import Labels, compact_json
+from harness.row_records import RowRecords
+from harness.summary import SEQUENTIAL, summarise, usable
+from harness.wording import Labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +33,6 @@ NEARLY_ALL = 0.9
 
 _WORKLOAD = "simulation"
 _STEPS = "fragment"
-
-_Lines = dict[tuple[tuple[str, str], RowKey], dict[int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +124,7 @@ def amortisation(records: Sequence[Record]) -> list[Series]:
     A runtime that has no value at any number of steps has no series; nor has the ceiling.
     """
     rows = [row for row in summarise(records) if row.workload == _WORKLOAD]
-    labels, lines = Labels(rows), _lines(records)
+    labels, behind = Labels(rows), RowRecords(records)
     found: dict[tuple[str, str], list[SummaryRow]] = {}
     for row in rows:
         if not row.is_bound:
@@ -135,7 +134,7 @@ def amortisation(records: Sequence[Record]) -> list[Series]:
     for (environment, runtime), own in sorted(found.items(), key=lambda item: environments.index(item[0][0])):
         ordered = sorted(own, key=lambda row: row.parameters[_STEPS])
         places = tuple(
-            _place(row, row.efficiency, rows, lines) for row in usable(ordered) if row.efficiency is not None
+            _place(row, row.efficiency, rows, behind) for row in usable(ordered) if row.efficiency is not None
         )
         if places:
             left_out = tuple(_why_not(row) for row in ordered if row not in [place.row for place in places])
@@ -143,36 +142,27 @@ def amortisation(records: Sequence[Record]) -> list[Series]:
     return series
 
 
-def _place(row: SummaryRow, of_ceiling: Estimate, rows: Sequence[SummaryRow], lines: _Lines) -> Place:
+def _place(row: SummaryRow, of_ceiling: Estimate, rows: Sequence[SummaryRow], behind: RowRecords) -> Place:
     return Place(
         steps=row.parameters[_STEPS],
         of_ceiling=of_ceiling,
         over_loop=row.over_sequential,
         row=row,
-        lines=tuple(lines[row.cell, row.key].values()),
-        ceiling_lines=_lines_beside(row, lines, [other for other in rows if other.is_bound]),
-        loop_lines=_lines_beside(row, lines, [other for other in rows if other.runtime == SEQUENTIAL]),
+        lines=tuple(behind.newest(row)),
+        ceiling_lines=_lines_beside(row, behind, [other for other in rows if other.is_bound]),
+        loop_lines=_lines_beside(row, behind, [other for other in rows if other.runtime == SEQUENTIAL]),
     )
 
 
-def _lines_beside(row: SummaryRow, lines: _Lines, others: Sequence[SummaryRow]) -> tuple[int, ...]:
+def _lines_beside(row: SummaryRow, behind: RowRecords, others: Sequence[SummaryRow]) -> tuple[int, ...]:
     """Those of `others` in the cell of `row`."""
-    return tuple(line for other in others if other.cell == row.cell for line in lines[other.cell, other.key].values())
+    return tuple(line for other in others if other.cell == row.cell for line in behind.newest(other))
 
 
 def _why_not(row: SummaryRow) -> str:
     """Why `row` is at no place."""
     why = "no ceiling was measured beside it" if row.outcome == "ok" else ": ".join([row.outcome, *row.reasons[:1]])
     return f"{row.parameters[_STEPS]} steps: {why}"
-
-
-def _lines(records: Sequence[Record]) -> _Lines:
-    """By cell and runtime: of every block the line of the record that counts."""
-    lines: _Lines = {}
-    for line, record in enumerate(records, start=1):
-        cell = record.workload, compact_json(record.parameters)
-        lines.setdefault((cell, (record.runtime, compact_json(record.options))), {})[record.block] = line
-    return lines
 
 
 def _environment(parameters: Mapping[str, Any]) -> str:

@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.paper import Experiment, Point, experiment
+from harness.row_records import RowRecords
 from harness.statistics import Estimate, rate_estimate, ratio_estimate
-from harness.summary import RAY, RAY_AS_PUBLISHED, SEQUENTIAL, SUBJECT, RowKey, summarise
-from harness.wording import compact_json
+from harness.summary import RAY, RAY_AS_PUBLISHED, SEQUENTIAL, SUBJECT, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -272,11 +272,8 @@ class _Run:
     def __init__(self, records: Sequence[Record]) -> None:
         """Take `records`; of several of one block the last counts."""
         self._rows = summarise(records)
-        self._records: dict[tuple[tuple[str, str], RowKey], dict[int, tuple[int, Record]]] = {}
-        for line, record in enumerate(records, start=1):
-            cell = record.workload, compact_json(record.parameters)
-            key = record.runtime, compact_json(record.options)
-            self._records.setdefault((cell, key), {})[record.block] = line, record
+        self.records = RowRecords(records).measured
+        """The records behind a row that count, by their line."""
 
     def row(self, point: Point, step: Step) -> SummaryRow | None:
         """The row that measures `step` at `point`; of several the last, and None if there is none."""
@@ -292,10 +289,6 @@ class _Run:
             and step.options.items() <= dict(row.options).items()
         ]
         return fitting[-1] if fitting else None
-
-    def records(self, row: SummaryRow) -> dict[int, Record]:
-        """The records behind `row` that count, by their line."""
-        return {line: one for line, one in self._records[row.cell, row.key].values() if one.outcome == "ok"}
 
 
 def _ladder(program: Program, run: _Run) -> Ladder:

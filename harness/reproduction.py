@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, get_args
 
+from harness.row_records import RowRecords
 from harness.statistics import Estimate, ratio_estimate
-from harness.summary import RAY, RAY_AS_PUBLISHED, SUBJECT, RowKey, cells_of, summarise, usable
-from harness.wording import compact_json
+from harness.summary import RAY, RAY_AS_PUBLISHED, SUBJECT, cells_of, summarise, usable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,11 +51,8 @@ class Reproduction:
     def __init__(self, records: Sequence[Record]) -> None:
         """Take `records` in the order of their file, oldest first; of several of one block the last counts."""
         self._cells = cells_of(summarise(records))
-        self._records: dict[tuple[tuple[str, str], RowKey], dict[int, tuple[int, Record]]] = {}
-        for line, record in enumerate(records, start=1):
-            cell = record.workload, compact_json(record.parameters)
-            key = record.runtime, compact_json(record.options)
-            self._records.setdefault((cell, key), {})[record.block] = line, record
+        self.records = RowRecords(records).measured
+        """The records behind a row that count, by their line in `records.jsonl`."""
 
     def rows(self, point: Point) -> list[SummaryRow]:
         """The rows of the cell that measures `point`; none if there is no such cell.
@@ -71,11 +68,6 @@ class Reproduction:
             if fitting:
                 return fitting[-1]
         return []
-
-    def records(self, row: SummaryRow) -> dict[int, Record]:
-        """The records behind `row` that count, by their line in `records.jsonl`."""
-        blocks = self._records[row.cell, row.key]
-        return {line: record for line, record in blocks.values() if record.outcome == "ok"}
 
     def compare(self, experiment: Experiment, points: Sequence[Point], reference: Reference) -> Comparison:
         """Reactors against `reference` over `points` of `experiment`."""

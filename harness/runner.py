@@ -74,8 +74,6 @@ class Runner:
     progress: Progress
     cells: Sequence[str] = ()
     """Patterns of the names of the cells to run; none for all."""
-    available_memory: Callable[[], Memory] = available_memory
-    """Memory that an invocation may take."""
 
     def run(self) -> None:
         """Run everything that has no `ok` record, recording each invocation as soon as it has ended.
@@ -105,7 +103,7 @@ class Runner:
             machine = facts | {"load_average": load_average(), "busy_before": busy_fraction()}
             self.progress.started(invocation)
             # Looked at anew each time: what is available changes.
-            refusal = checked.skips(self.available_memory()).get(invocation.pairing)
+            refusal = checked.skips(available_memory()).get(invocation.pairing)
             if refusal is not None:
                 record = skipped_record(invocation, refusal, machine=machine)
             else:

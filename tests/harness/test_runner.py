@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.job import Load
@@ -23,12 +25,8 @@ PAIRING = ("broadcast_gather", "{}", "ray", "{}")
 def test_what_does_not_fit_into_memory_or_shared_memory_is_skipped_with_the_reason(memory, reason):
     checked = Checked(loads={PAIRING: Load(memory_bytes=3_000_000_000, shared_memory_bytes=1_000_000_000)})
 
-    skips = checked.skips(memory)
-    if reason is None:
-        assert skips == {}
-    else:
-        with pytest.raises(AssertionError, match=reason):
-            raise AssertionError(skips[PAIRING])
+    found = checked.skips(memory).get(PAIRING)
+    assert found is None if reason is None else re.search(reason, found)
 
 
 def test_this_machine_has_memory():
