@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from harness.plan import in_plan_order
 from harness.row_records import RowRecords
 from harness.summary import SEQUENTIAL, summarise, usable
 from harness.wording import Labels
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from harness.plan import Plan
     from harness.records import Record
     from harness.statistics import Estimate
     from harness.summary import SummaryRow
@@ -118,12 +120,12 @@ def _between(x: float, xs: tuple[float, float], ys: tuple[float, float]) -> floa
     return ys[0] + (x - xs[0]) / (xs[1] - xs[0]) * (ys[1] - ys[0])
 
 
-def amortisation(records: Sequence[Record]) -> list[Series]:
-    """The series of `records` (in the order of their file, oldest first), environment by environment.
+def amortisation(records: Sequence[Record], plan: Plan | None = None) -> list[Series]:
+    """The series of `records` (in the order of their file, oldest first), environment by environment as in `plan`.
 
     A runtime that has no value at any number of steps has no series; nor has the ceiling.
     """
-    rows = [row for row in summarise(records) if row.workload == _WORKLOAD]
+    rows = [row for row in summarise(in_plan_order(records, plan)) if row.workload == _WORKLOAD]
     labels, behind = Labels(rows), RowRecords(records)
     found: dict[tuple[str, str], list[SummaryRow]] = {}
     for row in rows:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.amortisation import NEARLY_ALL, amortisation
 from harness.drawing import End, frame, log_height, look_of, name_ends, new_figure, save, set_ticks, style
 from harness.errors import UsageError, writing
+from harness.plan import PlanFile
 from harness.records import RecordFile
 from harness.report import machine_line, warning_lines
 from harness.summary import SEQUENTIAL
@@ -43,7 +44,7 @@ def write_amortisation(folder: Path) -> tuple[str, list[Path]]:
     """
     file = RecordFile(folder)
     records = file.read()
-    series = amortisation(records)
+    series = amortisation(records, PlanFile(folder).read_if_there())
     if not series:
         raise UsageError(
             f"There is nothing in {folder} that could be compared with a ceiling. "

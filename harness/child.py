@@ -38,6 +38,7 @@ from harness.job import (
 )
 from harness.process_tree import die_with_parent
 from harness.records import Measurement
+from harness.rounds import quantiles_s
 from runtimes.protocol import demands_here, value_bytes
 from workloads.dataflow import Digest
 
@@ -193,6 +194,7 @@ def condense(durations_ns: NDArray[np.int64]) -> dict[str, Any]:
         "rounds_per_value": per_value,
         "measured_rounds": rounds,
         "measured_s": float(durations_ns.sum()) / 1e9,
+        "round_quantiles_s": quantiles_s(durations_ns),
     }
 
 

@@ -10,17 +10,28 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 
 from harness import __version__
 from harness.errors import ExitStatus, HarnessError, UsageError
+from harness.options import (
+    NOTHING,
+    Cells,
+    Json,
+    Selection,
+    Set,
+    Suite,
+    WorkloadName,
+    console_on,
+    folder_of,
+    print_json,
+)
+from harness.regression import commands as regression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-_UNBOUNDED_WIDTH = 160
-"""Columns of a table that goes to a file or a pipe."""
-
 app = App(
     name="reactorbench",
     help="Compare reactors with Ray and others on parallel reinforcement learning.",
@@ -41,85 +49,18 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-_Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output, nothing else.")]
-_Cells = Annotated[
-    list[str] | None,
-    Parameter(negative="", help="Only the cells of the suite whose names match, as 'figure1-*'; several times."),
-]
-_Suite = Annotated[str | None, Parameter(help="A shipped suite by name, or the path of a TOML file.")]
-_Workload = Annotated[str, Parameter(help="A workload by name.")]
-_Set = Annotated[list[str] | None, Parameter(name="--set", negative="")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What to run; what is given overrides the suite."""
-
-    workload: str | None = None
-    """A workload, instead of a suite."""
-    set_: _Set = None
-    """KEY=VALUE: a parameter of --workload; may be given several times."""
-    runtime: Annotated[list[str] | None, Parameter(negative="")] = None
-    """NAME or NAME:key=value,key=value: a runtime with its options; may be given several times."""
-    invocations: int | None = None
-    """Blocks: passes over the runtimes of each cell."""
-    warmup_rounds: int | None = None
-    """Unmeasured rounds at first, equal for all runtimes (50 where no suite says otherwise)."""
-    rounds: int | None = None
-    """Least number of measured rounds; the digest is taken after them."""
-    measure_s: float | None = None
-    """Seconds of measured rounds; a runtime that is done with the rounds sooner goes on (1)."""
-    timeout_s: float | None = None
-    """Seconds after which an invocation is ended with all its processes."""
-    seed: int | None = None
-    """Seed of block 0; block b uses seed + b."""
-
-    def given(self) -> list[str]:
-        """The flags that were given."""
-        names = {name: "--" + name.strip("_").replace("_", "-") for name in asdict(self)}
-        return [names[name] for name, value in asdict(self).items() if value is not None]
-
-    def plan(self, suite_name: str | None) -> Plan:
-        """The plan for this selection.
-
-        Raises:
-            UsageError: if it makes none.
-        """
-        from harness.arguments import parse_assignments
-        from harness.suite import plan_of, read_suite, suite_of_workload
-
-        if (suite_name is None) == (self.workload is None):
-            raise UsageError(
-                "Name either a suite or a workload: reactorbench run quick, or reactorbench run --workload NAME "
-                "--runtime NAME. 'reactorbench list' shows what there is."
-            )
-        if self.workload is not None:
-            suite = suite_of_workload(self.workload, parse_assignments(self.set_ or [], flag="--set"))
-        elif self.set_:
-            raise UsageError("--set goes with --workload. To change parameters of a suite, copy its TOML file.")
-        else:
-            assert suite_name is not None
-            suite = read_suite(suite_name)
-        numbers = ("invocations", "warmup_rounds", "rounds", "measure_s", "timeout_s", "seed")
-        overrides = {name: value for name in numbers if (value := getattr(self, name)) is not None}
-        return plan_of(suite, overrides, self.runtime or [])
-
-
-_NOTHING = Selection()
-
 
 @app.command
 def run(  # noqa: PLR0913 - one argument for each flag
-    suite: _Suite = None,
+    suite: Suite = None,
     /,
     *,
-    selection: Selection = _NOTHING,
-    cells: _Cells = None,
+    selection: Selection = NOTHING,
+    cells: Cells = None,
     out: str | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     figures: bool = True,
-    json: _Json = False,
+    json: Json = False,
 ) -> ExitStatus:
     """Measure a suite, or one workload, on several runtimes, and report.
 
@@ -137,7 +78,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
     from harness.report import write_report
     from harness.runner import Runner, prepare_folder
 
-    asked = _folder(out)
+    asked = folder_of(out)
     plan = _plan_to_run(suite, selection, asked, resume=resume)
     select_cells(plan, cells or [])
     folder = asked or Path("results", "runs", f"{plan.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
@@ -147,7 +88,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
         file.extend(plan)
     else:
         file.write(plan)
-    Runner(plan=plan, folder=folder, progress=progress_on(_console(to_stderr=json)), cells=cells or []).run()
+    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json)), cells=cells or []).run()
     return _show(write_report(folder, figures=figures), as_json=json)
 
 
@@ -157,7 +98,7 @@ def report(
     /,
     *,
     figures: bool = True,
-    json: _Json = False,
+    json: Json = False,
 ) -> ExitStatus:
     """Make the tables and figures of a run anew from its records.
 
@@ -256,7 +197,7 @@ def ladder(
 def amortisation(  # noqa: PLR0913 - one argument for each flag
     *,
     suite: str = "amortisation",
-    cells: _Cells = None,
+    cells: Cells = None,
     invocations: _Invocations = None,
     small: _Small = False,
     out: str | None = None,
@@ -302,7 +243,7 @@ def _measured(suite: str, cells: Sequence[str], invocations: int | None, out: st
     Raises:
         UsageError: as `_measure_cells`.
     """
-    folder = _folder(out) or Path("results", "runs", Path(suite).stem)
+    folder = folder_of(out) or Path("results", "runs", Path(suite).stem)
     if run:
         _measure_cells(suite, cells, invocations, folder)
     return folder
@@ -330,25 +271,25 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
         file.write(plan)
     else:
         file.extend(plan)
-    Runner(plan=plan, folder=folder, progress=progress_on(_console(to_stderr=True)), cells=cells).run()
+    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=True)), cells=cells).run()
     write_report(folder, figures=False)
 
 
 @app.command(name="list")
-def list_all(*, json: _Json = False) -> ExitStatus:
+def list_all(*, json: Json = False) -> ExitStatus:
     """Show suites, workloads and runtimes, with their parameters and options."""
     from harness.listing import listing, print_listing
 
     if json:
-        _print_json(listing())
+        print_json(listing())
     else:
-        print_listing(_console())
+        print_listing(console_on())
     return ExitStatus.OK
 
 
 @app.command
 def plan(
-    suite: _Suite = None, /, *, selection: Selection = _NOTHING, cells: _Cells = None, json: _Json = False
+    suite: Suite = None, /, *, selection: Selection = NOTHING, cells: Cells = None, json: Json = False
 ) -> ExitStatus:
     """Check the input as `run` does, and show what it would do, in order, with an estimate of the time."""
     from harness.plan import select_cells
@@ -359,18 +300,18 @@ def plan(
     found = msgspec.structs.replace(found, cells=tuple(select_cells(found, cells or [])))
     checked = check_plan(found)
     if json:
-        _print_json(planned(found, checked))
+        print_json(planned(found, checked))
     else:
-        print_planned(found, checked, _console())
+        print_planned(found, checked, console_on())
     return ExitStatus.OK
 
 
 @app.command
 def trace(  # noqa: PLR0913 - one argument for each flag
-    workload: _Workload,
+    workload: WorkloadName,
     /,
     *,
-    set_: _Set = None,
+    set_: Set = None,
     runtime: str | None = None,
     rounds: int = 100,
     seed: int = 0,
@@ -438,10 +379,10 @@ def verify(
 
 @app.command
 def graph(
-    workload: _Workload,
+    workload: WorkloadName,
     /,
     *,
-    set_: _Set = None,
+    set_: Set = None,
     format_: Annotated[Literal["mermaid", "dot", "svg"] | None, Parameter(name="--format")] = None,
     output: Path | None = None,
 ) -> ExitStatus:
@@ -462,6 +403,9 @@ def graph(
     if output is None:
         sys.stdout.write(text)
     return ExitStatus.OK
+
+
+app.command(regression.check)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -511,32 +455,9 @@ def _plan_to_run(suite: str | None, selection: Selection, out: Path | None, *, r
     return PlanFile(out).read()
 
 
-def _folder(out: str | None) -> Path | None:
-    """The folder that --out names.
-
-    Raises:
-        UsageError: for an empty name, which a path would take for the current folder.
-    """
-    if out is not None and not out.strip():
-        raise UsageError("The folder after --out has an empty name. Name one, or leave --out away.")
-    return None if out is None else Path(out)
-
-
 def _show(made: Report, *, as_json: bool) -> ExitStatus:
     if as_json:
-        _print_json(made.to_json())
+        print_json(made.to_json())
     else:
-        made.print(_console())
+        made.print(console_on())
     return made.exit_status
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
-
-
-def _console(*, to_stderr: bool = False) -> Console:
-    """Standard output, or standard error; wide where it is no terminal."""
-    console = Console(stderr=to_stderr)
-    if console.is_terminal or "COLUMNS" in os.environ:
-        return console
-    return Console(stderr=to_stderr, width=_UNBOUNDED_WIDTH)

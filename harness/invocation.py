@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from harness.plan import Invocation
+    from harness.versions import Version
 
 __all__ = ["check_pairings", "environment", "measure", "skipped_record", "trace"]
 
@@ -45,6 +47,9 @@ _SETTLE_S = 3.0
 _CHECK_TIMEOUT_S = 180.0
 _STACK_DUMP_S = 0.3
 """What a hung child gets to write its stacks to the log."""
+
+_MOST_PADDING = 4096
+"""Bytes: a page, after which the layout of a stack repeats."""
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -62,8 +67,11 @@ def measure(
     timeout_s: float,
     machine: Mapping[str, Any],
     watch: Callable[[str, float], None],
+    version: Version | None = None,
 ) -> Record:
     """Run `invocation` in a child process; its output is appended to `log`.
+
+    `version` is the one that does it, which does not lack anything for it; this one if None.
 
     Raises:
         HarnessError: if a process of it cannot be ended.
@@ -73,15 +81,23 @@ def measure(
     job = MeasureJob(
         parent_pid=os.getpid(),
         workload=cell.workload,
-        parameters=cell.parameters,
+        parameters=cell.parameters if version is None else version.parameters(invocation),
         runtime=runtime.name,
-        options=runtime.options,
+        options=runtime.options if version is None else version.options(invocation),
         seed=invocation.seed,
         warmup_rounds=cell.warmup_rounds,
         rounds=cell.rounds,
         measure_s=cell.measure_s,
     )
-    child = _Child(mode="measure", job=job, log=log, timeout_s=timeout_s, seed=invocation.seed, watch=watch)
+    child = _Child(
+        mode="measure",
+        job=job,
+        log=log,
+        timeout_s=timeout_s,
+        seed=invocation.seed,
+        watch=watch,
+        interpreter=None if version is None else version.interpreter,
+    )
     record = _record(invocation, machine, log)
     ending, result = child.run(Measurement)
     if ending.timed_out_in is not None:
@@ -101,11 +117,27 @@ def skipped_record(invocation: Invocation, reason: str, *, machine: Mapping[str,
 
 
 def check_pairings(
-    pairings: list[Pairing], *, seed: int, log: Path, watch: Callable[[str, float], None]
+    pairings: list[Pairing],
+    *,
+    seed: int,
+    log: Path,
+    watch: Callable[[str, float], None],
+    interpreter: str | None = None,
 ) -> CheckResult | None:
-    """What the check in a throw-away child finds; None if the child died over it, as `log` then says."""
+    """What the check in a throw-away child finds; None if the child died over it, as `log` then says.
+
+    `interpreter` is the one that it runs on; this one if None.
+    """
     job = CheckJob(parent_pid=os.getpid(), seed=seed, pairings=pairings)
-    child = _Child(mode="check", job=job, log=log, timeout_s=_CHECK_TIMEOUT_S, seed=seed, watch=watch)
+    child = _Child(
+        mode="check",
+        job=job,
+        log=log,
+        timeout_s=_CHECK_TIMEOUT_S,
+        seed=seed,
+        watch=watch,
+        interpreter=interpreter,
+    )
     return child.run(CheckResult)[1]
 
 
@@ -122,8 +154,13 @@ def trace(job: TraceJob, *, log: Path, timeout_s: float) -> TraceResult:
     return TraceResult(reason=_way_it_died(ending.status)) if result is None else result
 
 
-def environment(inherited: Mapping[str, str], seed: int) -> dict[str, str]:
-    """The environment of a child: `inherited`, one thread for every numerical library, no engine set up elsewhere."""
+def environment(inherited: Mapping[str, str], seed: int, *, is_foreign: bool = False) -> dict[str, str]:
+    """The environment of a child: `inherited`, one thread for every numerical library, no engine set up elsewhere.
+
+    The hash seed and the size of the environment follow from `seed`: both shift where things lie in memory, and so
+    must vary from block to block, lest one layout pass for the speed of a version, and be equal within one. A child
+    that `is_foreign` finds its modules by itself: this project's must not come before those that it has installed.
+    """
     variables = {name: value for name, value in inherited.items() if name != "RAY_ADDRESS"}
     variables |= dict.fromkeys(_THREADS, "1")
     variables |= {
@@ -131,7 +168,10 @@ def environment(inherited: Mapping[str, str], seed: int) -> dict[str, str]:
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "PYTHONHASHSEED": str(seed % 2**32),
         "PYTHONUNBUFFERED": "1",
+        "REACTORBENCH_PADDING": "." * Random(f"environment {seed}").randrange(_MOST_PADDING),  # noqa: S311 - no secret
     }
+    if is_foreign:
+        return {name: value for name, value in variables.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
     if path := _python_path(inherited.get("PYTHONPATH", "")):
         variables["PYTHONPATH"] = path
     return variables
@@ -169,6 +209,7 @@ class _Child:
     timeout_s: float
     seed: int
     watch: Callable[[str, float], None]
+    interpreter: str | None = None
 
     def run(self, result_type: type[Result]) -> tuple[_Ending, Result | None]:
         """Run it; how it ended, and its result if it left one."""
@@ -195,9 +236,9 @@ class _Child:
 
     def _start(self, folder: Folder, log: BinaryIO) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "harness.child", self.mode, str(folder.path)],
+            [self.interpreter or sys.executable, "-m", "harness.child", self.mode, str(folder.path)],
             cwd=folder.scratch,
-            env=environment(os.environ, self.seed),
+            env=environment(os.environ, self.seed, is_foreign=self.interpreter is not None),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -267,6 +308,7 @@ def _record(invocation: Invocation, machine: Mapping[str, Any], log: Path | None
         options=invocation.runtime.options,
         is_bound=invocation.runtime.is_bound,
         differs=invocation.runtime.differs,
+        side=invocation.side,
         seed=invocation.seed,
         block=invocation.block,
         outcome="failed",

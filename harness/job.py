@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_VALUES",
+    "PROTOCOL",
     "CheckJob",
     "CheckResult",
     "Folder",
@@ -26,6 +27,11 @@ __all__ = [
     "TraceJob",
     "TraceResult",
 ]
+
+PROTOCOL = 2
+"""What a job and a result of `measure` and `check` look like, raised when an older child could not do a newer
+harness's job, or the other way round. `check` drives children of two versions; a harness drives all from 1 up to its
+own. 1 did not say so itself; 2 does, and gives `round_quantiles_s`."""
 
 MAX_VALUES = 10_000
 """Durations that a record holds at most."""

@@ -1,8 +1,13 @@
 """What a run does, in order: cells, the runtimes that are compared on each, and blocks over them.
 
-A *cell* is a workload with its parameters. A *block* is one pass over the runtimes of a cell; odd
-blocks run in reverse (A B B A), so that a slow drift of the machine falls on all alike. Block b uses
-seed + b on every runtime.
+A *cell* is a workload with its parameters. A *block* is one pass over the runtimes of a cell. Blocks come
+in twos: a random order of the runtimes and then its mirror image (A B B A), so that a slow drift of the
+machine falls on all alike. The cells take turns after every two blocks, in an order that is drawn anew each
+time, so that a slow spell of the machine falls on no cell alone. All orders follow from the plan's seed.
+Block b uses seed + b on every runtime.
+
+Where versions of the program are compared, each runtime of a cell runs on both *sides* in a block, and
+they take the place of the runtimes in all this.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import os
 import shlex
 from fnmatch import fnmatchcase
+from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -33,14 +39,16 @@ __all__ = [
     "PlanFile",
     "RuntimeChoice",
     "Settings",
+    "in_plan_order",
     "key_of",
+    "pairing_of",
     "resume_command",
     "schedule",
     "select_cells",
 ]
 
-Key = tuple[str, str, str, str, int, int]
-"""What tells invocations of one run apart: workload, parameters, runtime, options, block, seed."""
+Key = tuple[str, str, str, str, str, int, int]
+"""What tells invocations of one run apart: workload, parameters, runtime, options, side, block, seed."""
 
 
 PairingKey = tuple[str, str, str, str]
@@ -98,6 +106,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     seed: int
     cells: tuple[Cell, ...]
+    sides: tuple[str, ...] = ()
+    """The versions of the program that are compared, by name; none where runtimes are compared."""
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +119,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     runtime: RuntimeChoice
     block: int
     seed: int
+    side: str = ""
+    """The version of the program that runs, where versions are compared."""
 
     @property
     def pairing(self) -> PairingKey:
@@ -119,27 +131,60 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> Key:
         """What tells it apart from the other invocations of the run."""
-        return *self.pairing, self.block, self.seed
+        return *self.pairing, self.side, self.block, self.seed
 
 
 def key_of(record: Record) -> Key:
     """The key of the invocation that `record` came from."""
-    parameters, options = compact_json(record.parameters), compact_json(record.options)
-    return record.workload, parameters, record.runtime, options, record.block, record.seed
+    return *pairing_of(record), record.side, record.block, record.seed
+
+
+def pairing_of(record: Record) -> PairingKey:
+    """The cell and runtime that `record` came from."""
+    return record.workload, compact_json(record.parameters), record.runtime, compact_json(record.options)
 
 
 def schedule(plan: Plan) -> list[Invocation]:
-    """All invocations in order: cell by cell, block by block, odd blocks in reverse."""
-    order = [
-        (cell, runtime, block)
-        for cell in plan.cells
-        for block in range(plan.invocations)
-        for runtime in (reversed(cell.runtimes) if block % 2 else cell.runtimes)
-    ]
+    """All invocations in order: two blocks of each cell, the second a mirror image of the first, then two more."""
+    order: list[tuple[Cell, RuntimeChoice, str, int]] = []
+    for block in range(0, plan.invocations, 2):
+        random = Random(f"order {plan.seed} {block}")  # noqa: S311 - an order to reproduce
+        groups = _groups(plan)
+        random.shuffle(groups)
+        for cell, members in groups:
+            random.shuffle(members)
+            order += [(cell, *member, block) for member in members]
+            if block + 1 < plan.invocations:
+                order += [(cell, *member, block + 1) for member in reversed(members)]
     return [
-        Invocation(number=number, cell=cell, runtime=runtime, block=block, seed=plan.seed + block)
-        for number, (cell, runtime, block) in enumerate(order, start=1)
+        Invocation(number=number, cell=cell, runtime=runtime, side=side, block=block, seed=plan.seed + block)
+        for number, (cell, runtime, side, block) in enumerate(order, start=1)
     ]
+
+
+def _groups(plan: Plan) -> list[tuple[Cell, list[tuple[RuntimeChoice, str]]]]:
+    """What is compared with one another, and so runs one right after the other: the runtimes of a cell, or sides."""
+    if plan.sides:
+        return [(cell, [(runtime, side) for side in plan.sides]) for cell in plan.cells for runtime in cell.runtimes]
+    return [(cell, [(runtime, "") for runtime in cell.runtimes]) for cell in plan.cells]
+
+
+def in_plan_order(records: Sequence[Record], plan: Plan | None) -> list[Record]:
+    """`records` by cell and runtime, in the order of `plan`; what it does not have comes last.
+
+    Those of one cell and runtime keep their order. Without a plan all do.
+    """
+    pairings = (
+        []
+        if plan is None
+        else [
+            Invocation(number=0, cell=cell, runtime=runtime, block=0, seed=0).pairing
+            for cell in plan.cells
+            for runtime in cell.runtimes
+        ]
+    )
+    place = {pairing: number for number, pairing in enumerate(pairings)}
+    return sorted(records, key=lambda record: place.get(pairing_of(record), len(place)))
 
 
 def select_cells(plan: Plan, patterns: Sequence[str]) -> list[Cell]:
@@ -189,6 +234,13 @@ class PlanFile:
         except msgspec.DecodeError as error:
             raise UsageError(f"{self.path} is not a plan: {error}. Measure into another folder.") from error
 
+    def read_if_there(self) -> Plan | None:
+        """The stored plan; None where there is none that can be read, as in a folder of records alone."""
+        try:
+            return self.read()
+        except UsageError:
+            return None
+
     def extend(self, plan: Plan) -> None:
         """Make sure that `plan` is the stored one, or the stored one with more blocks, and store it then.
 
@@ -221,7 +273,7 @@ def _differences(stored: Plan, asked: Plan) -> Sequence[str]:
     """What differs, value there against value here; cells as a whole where their number or content differs."""
     differing = [
         f"{name} is {getattr(stored, name)!r} there and {getattr(asked, name)!r} here"
-        for name in ("name", "invocations", "timeout_s", "seed")
+        for name in ("name", "invocations", "timeout_s", "seed", "sides")
         if getattr(stored, name) != getattr(asked, name)
     ]
     if len(stored.cells) != len(asked.cells):

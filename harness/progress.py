@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.segment import Segment, Segments
 from rich.text import Text
 
 from harness.estimate import Estimator, in_minutes
 from harness.machine import available_memory
+from harness.records import Record
 from harness.report import summary_table
 from harness.summary import SummaryRow, summarise
 from harness.wording import Labels, in_seconds, in_si, plural, plural_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
     from types import TracebackType
 
-    from rich.console import RenderableType
-
     from harness.plan import Invocation
-    from harness.records import Record
     from harness.runner import Checked
 
-__all__ = ["LiveProgress", "Names", "PlainProgress", "Progress", "progress_on"]
+__all__ = ["LiveProgress", "Names", "PlainProgress", "Progress", "Tabulate", "progress_on"]
 
 _REFRESH_S = 1.0
 """Drawing takes a processor some milliseconds, which the rounds may want."""
@@ -70,6 +69,15 @@ class Progress(Protocol):
     ) -> None:
         """Stop drawing."""
         ...
+
+
+Tabulate = Callable[[Sequence[Record], int], RenderableType]
+"""Makes a table of records for a terminal of so many columns."""
+
+
+def as_rows(records: Sequence[Record], width: int) -> RenderableType:
+    """The table of a report, rows in the order in which they appear in `records`."""
+    return summary_table(summarise(records), width=width)
 
 
 class PlainProgress:
@@ -140,9 +148,12 @@ class PlainProgress:
 class LiveProgress(PlainProgress):
     """The table as it grows, and below it what runs now."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        """Draw on `console`, a terminal."""
+    def __init__(
+        self, console: Console, clock: Callable[[], float] = time.monotonic, tabulate: Tabulate = as_rows
+    ) -> None:
+        """Draw on `console`, a terminal; `tabulate` makes the table of the records so far, for so many columns."""
         super().__init__(console, clock)
+        self._tabulate = tabulate
         self._records: list[Record] = []
         self._current: Invocation | None = None
         self._table: RenderableType = Text("")
@@ -197,8 +208,7 @@ class LiveProgress(PlainProgress):
         self._live.__exit__(kind, error, trace)
 
     def _remake_table(self) -> None:
-        rows = summarise(self._records)
-        table = summary_table(rows, width=self._console.width) if rows else Text("")
+        table = self._tabulate(self._records, self._console.width) if self._records else Text("")
         # Of a table that is higher than the terminal the end: what is above could not be redrawn.
         lines = self._console.render_lines(table, pad=False)[-max(self._console.height - _STATUS_LINES, 1) :]
         newline = Segment.line()
@@ -211,9 +221,11 @@ class LiveProgress(PlainProgress):
             self._live.update(Group(self._table, Text(status, style="bold")), refresh=True)
 
 
-def progress_on(console: Console) -> PlainProgress:
-    """Live where `console` is a terminal that can redraw, plain elsewhere."""
-    return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(console)
+def progress_on(console: Console, tabulate: Tabulate = as_rows) -> PlainProgress:
+    """Live where `console` is a terminal that can redraw, with the table that `tabulate` makes; plain elsewhere."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveProgress(console, tabulate=tabulate)
+    return PlainProgress(console)
 
 
 class Names:

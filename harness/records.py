@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "Measurement", "Outcome", "Record", "RecordFile"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added `round_quantiles_s` and `side`. Records of every version are read."""
 
 Outcome = Literal["ok", "failed", "timeout", "skipped"]
 
@@ -43,6 +44,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Rounds that were measured: the last value of `rounds_s` may stand for fewer than `rounds_per_value`."""
     measured_s: float = 0.0
     """Sum of the durations of all measured rounds."""
+    round_quantiles_s: dict[str, float | None] | None = None
+    """`p50`, `p95` and `p99` over every single measured round; None for one that so few rounds cannot tell."""
     resets: int | None = None
     """Episodes that ended in measured rounds."""
     emulator_frames: int | None = None
@@ -68,6 +71,8 @@ class Record(Measurement, frozen=True, kw_only=True):
     """The runtime is no competitor but a bound on all of them; it has no digest."""
     differs: str | None = None
     """Why the runtime computes something else than the plain loop, where it does; it has no digest."""
+    side: str = ""
+    """The version of the program that ran, where versions are compared: `base` or `head`."""
     seed: int
     block: int
     outcome: Outcome

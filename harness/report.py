@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ExitStatus, UsageError
-from harness.plan import key_of
+from harness.plan import PlanFile, in_plan_order, key_of
 from harness.records import RecordFile
 from harness.statistics import INTERVAL
 from harness.summary import COLUMNS, cells_of, exit_status, finding, flat, summarise
@@ -97,7 +97,7 @@ def write_report(folder: Path, *, figures: bool = True) -> Report:
             f"There is nothing to report in {folder}: {file.path.name} is missing or holds no whole record. "
             f"Measure first: reactorbench run SUITE --out {shlex.quote(str(folder))}"
         )
-    rows = summarise(records)
+    rows = summarise(in_plan_order(records, PlanFile(folder).read_if_there()))
     warnings = warnings_of(file, records)
     try:
         files = [_write_csv(rows, folder / "summary.csv"), _write_markdown(rows, warnings, folder / "table.md")]

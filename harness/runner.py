@@ -6,7 +6,7 @@ import re
 import signal
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.plan import Invocation, Key, PairingKey, Plan
     from harness.progress import Progress
     from harness.records import Record
+    from harness.versions import Version
 
 __all__ = ["Checked", "Runner", "check_plan", "prepare_folder"]
 
@@ -74,9 +75,13 @@ class Runner:
     progress: Progress
     cells: Sequence[str] = ()
     """Patterns of the names of the cells to run; none for all."""
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    """Of each side of the plan the version that runs it."""
+    resume: str | None = None
+    """What to type to go on after an interruption; `reactorbench run --resume ...` if None."""
 
-    def run(self) -> None:
-        """Run everything that has no `ok` record, recording each invocation as soon as it has ended.
+    def run(self, chosen: Callable[[Invocation], bool] = lambda _invocation: True) -> None:
+        """Run everything `chosen` that has no `ok` record, recording each invocation as soon as it has ended.
 
         Raises:
             UsageError: if the check finds bad input; nothing has been measured then.
@@ -88,22 +93,22 @@ class Runner:
         records = file.read()
         done = _done(records)
         selected = select_cells(self.plan, self.cells)
-        due = [i for i in schedule(self.plan) if i.key not in done and i.cell in selected]
+        due = [i for i in schedule(self.plan) if i.key not in done and i.cell in selected and chosen(i)]
         if cut:
             self.progress.message(f"{cut} Its invocation runs again." if due else cut)
-        with self.progress, _interruptible(resume_command(self.folder, self.cells)):
-            checked = self._checked(due) if due else Checked()
-            self.progress.begin(records, due, checked)
+        with self.progress, _interruptible(self.resume or resume_command(self.folder, self.cells)):
+            checked = self._checked(due)
+            self.progress.begin(records, due, next(reversed(checked.values()), Checked()))
             self._run_all(due, checked, file)
 
-    def _run_all(self, due: list[Invocation], checked: Checked, file: RecordFile) -> None:
+    def _run_all(self, due: list[Invocation], checked: Mapping[str, Checked], file: RecordFile) -> None:
         facts = machine_facts()
         for invocation in due:
             # Nothing of ours runs now: who is busy is somebody else.
             machine = facts | {"load_average": load_average(), "busy_before": busy_fraction()}
             self.progress.started(invocation)
             # Looked at anew each time: what is available changes.
-            refusal = checked.skips(available_memory()).get(invocation.pairing)
+            refusal = checked[invocation.side].skips(available_memory()).get(invocation.pairing)
             if refusal is not None:
                 record = skipped_record(invocation, refusal, machine=machine)
             else:
@@ -113,19 +118,33 @@ class Runner:
 
     def _measure(self, invocation: Invocation, machine: dict[str, Any]) -> Record:
         log = self.folder / "logs" / _log_name(invocation)
-        return measure(invocation, log=log, timeout_s=self.plan.timeout_s, machine=machine, watch=self.progress.phase)
+        return measure(
+            invocation,
+            log=log,
+            timeout_s=self.plan.timeout_s,
+            machine=machine,
+            watch=self.progress.phase,
+            version=self.versions.get(invocation.side),
+        )
 
-    def _checked(self, due: list[Invocation]) -> Checked:
-        """What pairings of cell and runtime can run here and take, asked of a throw-away child process.
+    def _checked(self, due: list[Invocation]) -> dict[str, Checked]:
+        """What pairings of cell and runtime can run here and take, by side, asked of throw-away child processes.
 
         Raises:
             UsageError: if it finds bad input.
         """
+        sides = [side for side in self.plan.sides or ("",) if any(invocation.side == side for invocation in due)]
+        return {side: self._checked_side([i for i in due if i.side == side], self.versions.get(side)) for side in sides}
+
+    def _checked_side(self, due: list[Invocation], version: Version | None) -> Checked:
         log = self.folder / "logs" / "check.log"
-        checked = _check(due, self.plan.seed, log, self.progress.checking)
+        lacking = {i.pairing: why for i in due if version is not None and (why := version.lacks(i)) is not None}
+        able = [invocation for invocation in due if invocation.pairing not in lacking]
+        checked = _check(able, self.plan.seed, log, self.progress.checking, version) if able else Checked()
         if checked is None:
             self.progress.message(f"The check before the run died; {log} says how. The invocations will tell.")
-        return checked or Checked()
+            checked = Checked()
+        return replace(checked, refusals={**checked.refusals, **lacking})
 
 
 def check_plan(plan: Plan) -> Checked:
@@ -140,7 +159,11 @@ def check_plan(plan: Plan) -> Checked:
 
 
 def _check(
-    invocations: Sequence[Invocation], seed: int, log: Path, watch: Callable[[str, float], None]
+    invocations: Sequence[Invocation],
+    seed: int,
+    log: Path,
+    watch: Callable[[str, float], None],
+    version: Version | None = None,
 ) -> Checked | None:
     """What the check finds; None if the child that was asked died, as `log` then says.
 
@@ -150,13 +173,14 @@ def _check(
     pairings = {
         invocation.pairing: Pairing(
             workload=invocation.cell.workload,
-            parameters=invocation.cell.parameters,
+            parameters=invocation.cell.parameters if version is None else version.parameters(invocation),
             runtime=invocation.runtime.name,
-            options=invocation.runtime.options,
+            options=invocation.runtime.options if version is None else version.options(invocation),
         )
         for invocation in invocations
     }
-    result = check_pairings(list(pairings.values()), seed=seed, log=log, watch=watch)
+    interpreter = None if version is None else version.interpreter
+    result = check_pairings(list(pairings.values()), seed=seed, log=log, watch=watch, interpreter=interpreter)
     if result is None:
         return None
     if result.problem is not None:
@@ -193,7 +217,8 @@ def _log_name(invocation: Invocation) -> str:
     """`007-simulation-ray-packed-1.log`, with nothing in it that a file name had better not have."""
     names = (invocation.cell.workload, invocation.runtime.name)
     plain = "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", name) for name in names)
-    return f"{invocation.number:03d}-{plain[:100]}-{invocation.block}.log"
+    side = f"-{invocation.side}" if invocation.side else ""
+    return f"{invocation.number:03d}-{plain[:100]}-{invocation.block}{side}.log"
 
 
 @contextmanager

@@ -29,7 +29,9 @@ __all__ = [
     "RANGE",
     "Estimate",
     "IntervalKind",
+    "detectable_change",
     "hodges_lehmann",
+    "q_values",
     "rate_estimate",
     "ratio_estimate",
     "wilcoxon_interval",
@@ -44,6 +46,9 @@ LEAST_FOR_INTERVAL = 6
 """The smallest sample from which the signed-rank test can reject at 5 %: 2 / 2**6 = 3.1 %."""
 
 _TAIL = 0.025
+
+_PAIRS_OF_REFERENCE = 24
+"""In the second set of `check`, for which the smallest change that shows is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +137,48 @@ def wilcoxon_interval(values: Sequence[float]) -> tuple[float, float]:
     averages = sorted(_walsh_averages(values))
     beyond = _averages_beyond(len(values))
     return averages[beyond], averages[-1 - beyond]
+
+
+def detectable_change(estimate: Estimate) -> float:
+    """The smallest slowdown that 24 pairs as noisy as those of `estimate`, a ratio, show with a power of 80 %.
+
+    As a fraction: 0.05 for 5 %. A slowdown is called where the whole interval lies beyond 3 %; for that it must
+    exceed 3 % by (1.96 + 0.84) / 1.96 = 1.43 half-widths of the interval, on the scale of logarithms:
+    1.03 exp(1.43 h) - 1. The half-width of another number of pairs is taken to the one at 24 by the square root.
+
+    Raises:
+        ValueError: for an estimate that has a range and no interval.
+    """
+    if estimate.kind != INTERVAL:
+        raise ValueError(f"A range of {estimate.n} pairs has no half-width; measure {LEAST_FOR_INTERVAL} or more.")
+    half_width = math.log(estimate.high / estimate.low) / 2 * math.sqrt(estimate.n / _PAIRS_OF_REFERENCE)
+    return 1.03 * math.exp(1.43 * half_width) - 1
+
+
+def q_values(samples: Sequence[Sequence[float]]) -> list[float | None]:
+    """For each sample of paired log-ratios the share of false discoveries if it and all clearer ones were called.
+
+    Benjamini and Hochberg (1995) on the p-values of Wilcoxon's signed-rank test. None for fewer than six values;
+    1 where all of them are zero.
+    """
+    from scipy.stats import false_discovery_control
+
+    tested = {number: _p_value(sample) for number, sample in enumerate(samples) if len(sample) >= LEAST_FOR_INTERVAL}
+    if not tested:
+        return [None] * len(samples)
+    adjusted = dict(zip(tested, false_discovery_control(list(tested.values())), strict=True))
+    return [float(adjusted[number]) if number in adjusted else None for number in range(len(samples))]
+
+
+def _p_value(values: Sequence[float]) -> float:
+    """Of the two-sided signed-rank test; exact where no two values are tied, as times never are."""
+    from scipy.stats import wilcoxon
+
+    if not any(values):
+        return 1.0
+    sizes = [abs(value) for value in values]
+    exact = len(set(sizes)) == len(sizes) and 0.0 not in sizes
+    return float(wilcoxon(list(values), zero_method="zsplit", method="exact" if exact else "approx").pvalue)
 
 
 def _walsh_averages(values: Sequence[float]) -> list[float]:

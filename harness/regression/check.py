@@ -1,0 +1,275 @@
+"""`check`: two versions take turns on every cell, and each cell is judged by pairs fixed in number beforehand.
+
+A first set of pairs finds the cells that are the same. Every other cell gets a second set of fresh pairs and is
+judged by that alone. What is measured lies in a results folder like that of a run: `plan.json`, `records.jsonl`,
+logs; and in `check.json` what was compared.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness.errors import UsageError
+from harness.estimate import Estimator, in_minutes
+from harness.plan import PlanFile, schedule
+from harness.records import RecordFile
+from harness.regression.judged import Judged, judge, planned_pairings, samples_of
+from harness.regression.judging import INTERLEAVED, Margins, Verdict
+from harness.report import machine_line, warnings_of
+from harness.runner import Runner, prepare_folder
+from harness.wording import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from harness.plan import PairingKey, Plan
+    from harness.progress import Progress
+    from harness.records import Record
+    from harness.versions import Version
+
+__all__ = ["BASE", "HEAD", "Check", "Design", "DesignFile", "judged_folder", "plan_of_check"]
+
+BASE, HEAD = "base", "head"
+
+FIRST_PAIRS = 12
+SECOND_PAIRS = 24
+
+_PILOT_SEED = 2**31
+"""Far from every seed that is measured with: the pilot's values must not be looked at twice."""
+
+
+class SideFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a side is, for people and to notice that it is another one on resume."""
+
+    name: str
+    """As it was given, a revision say; `base` or `head` otherwise."""
+    reactorbench: str
+    protocol: int
+    python: str
+    packages: dict[str, str | None]
+
+
+class Design(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check fixed before it measured."""
+
+    schema_version: int = 1
+    first_pairs: int = FIRST_PAIRS
+    second_pairs: int = SECOND_PAIRS
+    """0 where a single set decides."""
+    same: float = INTERLEAVED.same
+    beyond: float = INTERLEAVED.beyond
+    target: float = INTERLEAVED.target
+    sides: dict[str, SideFacts]
+
+    @property
+    def margins(self) -> Margins:
+        """What the verdicts go by."""
+        return Margins(same=self.same, beyond=self.beyond, target=self.target)
+
+
+class DesignFile:
+    """The file `check.json` of a results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the file below `folder`."""
+        self.path = folder / "check.json"
+
+    def write(self, design: Design) -> None:
+        """Store `design`."""
+        self.path.write_bytes(msgspec.json.format(msgspec.json.encode(design), indent=2) + b"\n")
+
+    def read(self) -> Design:
+        """The stored one.
+
+        Raises:
+            UsageError: if there is none, or it is none.
+        """
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=Design)
+        except OSError as error:
+            raise UsageError(
+                f"There is no check in {self.path.parent}: {self.path.name} cannot be read ({error.strerror}). "
+                "Name the --out folder of a check that was begun."
+            ) from error
+        except msgspec.DecodeError as error:
+            raise UsageError(
+                f"{self.path} is not the design of a check: {error}. Check into another folder."
+            ) from error
+
+
+def plan_of_check(plan: Plan, design: Design) -> Plan:
+    """`plan` for two sides and as many blocks as `design` may need."""
+    pairs = design.first_pairs + design.second_pairs
+    return msgspec.structs.replace(plan, sides=(BASE, HEAD), invocations=pairs)
+
+
+def side_facts(name: str, version: Version) -> SideFacts:
+    """What is kept of `version`."""
+    facts = version.facts
+    return SideFacts(
+        name=name,
+        reactorbench=facts.reactorbench,
+        protocol=facts.protocol,
+        python=facts.python,
+        packages=facts.packages,
+    )
+
+
+def judged_records(
+    records: Sequence[Record], plan: Plan, design: Design, margins: Margins, *, with_flags: bool = True
+) -> tuple[Any, ...]:
+    """The judgements of `records`, those of a check, in the order of `plan`."""
+    first = range(plan.seed, plan.seed + design.first_pairs)
+    return tuple(
+        judge(
+            samples_of(records, BASE),
+            samples_of(records, HEAD),
+            order=planned_pairings(plan),
+            first_seeds=first if design.second_pairs else None,
+            margins=margins,
+            with_flags=with_flags,
+        )
+    )
+
+
+def judged_folder(folder: Path, margins: Margins | None = None) -> Judged:
+    """What the check in `folder` says, by other `margins` than its own if given; nothing is measured.
+
+    Raises:
+        UsageError: if there is no check, or its files cannot be read.
+    """
+    plan, design, file = PlanFile(folder).read(), DesignFile(folder).read(), RecordFile(folder)
+    records = file.read()
+    if not records:
+        raise UsageError(f"There is nothing to judge in {folder}: {file.path.name} holds no whole record.")
+    margins = margins or design.margins
+    base, head = design.sides[BASE], design.sides[HEAD]
+    return Judged(
+        title=plan.title,
+        base_name=base.name,
+        head_name=head.name,
+        judgements=judged_records(records, plan, design, margins),
+        margins=margins,
+        machine=machine_line(record.machine for record in records),
+        warnings=(*warnings_of(file, records), *_unlike_packages(base, head)),
+        facts={side: msgspec.to_builtins(facts) for side, facts in design.sides.items()},
+    )
+
+
+def _unlike_packages(base: SideFacts, head: SideFacts) -> list[str]:
+    """That the sides differ in more than this project."""
+    unlike = [
+        f"{name} {base.packages.get(name)} and {version}"
+        for name, version in head.packages.items()
+        if base.packages.get(name) != version
+    ]
+    if base.python != head.python:
+        unlike.insert(0, f"{base.python} and {head.python}")
+    return [f"The sides have different versions: {', '.join(unlike)}. A change may come from there."] if unlike else []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A check of `plan`, which `plan_of_check` made, into `folder`, which has been prepared."""
+
+    plan: Plan
+    design: Design
+    folder: Path
+    progress: Progress
+    versions: Mapping[str, Version]
+    resume: str
+    """What to type to go on after an interruption."""
+    cells: Sequence[str] = ()
+    budget_s: float | None = None
+
+    def run(self) -> None:
+        """Measure what has no good record yet.
+
+        Raises:
+            UsageError: if the input is bad or the budget too small; nothing has been measured then.
+            Interrupted: on Ctrl-C; what was measured is kept.
+        """
+        if not RecordFile(self.folder).read():
+            self._pilot()
+        runner = Runner(
+            plan=self.plan,
+            folder=self.folder,
+            progress=self.progress,
+            cells=self.cells,
+            versions=self.versions,
+            resume=self.resume,
+        )
+        runner.run(lambda invocation: invocation.block < self.design.first_pairs)
+        if not self.design.second_pairs:
+            return
+        undecided = self._undecided()
+        if undecided:
+            self.progress.message(
+                f"{plural(len(undecided), 'cell')} not found the same by {self.design.first_pairs} pairs: "
+                f"{self.design.second_pairs} fresh pairs of each decide."
+            )
+            runner.run(lambda invocation: invocation.pairing in undecided)
+
+    def _undecided(self) -> set[PairingKey]:
+        """The cells that the first set of pairs compared and did not find the same."""
+        blocks = self.design.first_pairs
+        records = [record for record in RecordFile(self.folder).read() if record.block < blocks]
+        judgements = judged_records(records, self.plan, self.design, self.design.margins, with_flags=False)
+        pairings = [pairing for pairing in planned_pairings(self.plan)]
+        return {
+            pairing
+            for pairing, judgement in zip(pairings, judgements, strict=False)
+            if judgement.verdict is Verdict.INCONCLUSIVE
+        }
+
+    def _pilot(self) -> None:
+        """Run every cell once, to say how long the check takes, and to notice early what fails; nothing is kept.
+
+        Raises:
+            UsageError: if the budget is too small.
+        """
+        self._refuse_budget(self._least_s(), "at the very least")
+        pilot = msgspec.structs.replace(self.plan, sides=(HEAD,), invocations=1, seed=_PILOT_SEED)
+        folder = self.folder / "pilot"
+        prepare_folder(folder, resume=True)
+        began = perf_counter()
+        Runner(
+            plan=pilot,
+            folder=folder,
+            progress=self.progress,
+            cells=self.cells,
+            versions=self.versions,
+            resume=self.resume,
+        ).run()
+        once_s = perf_counter() - began
+        first_s, second_s = (2 * pairs * once_s for pairs in (self.design.first_pairs, self.design.second_pairs))
+        self.progress.message(
+            f"{self.design.first_pairs} pairs of each cell take about {in_minutes(first_s)}"
+            + (f"; should none be found the same, fresh pairs take {in_minutes(second_s)} more." if second_s else ".")
+        )
+        self._refuse_budget(first_s + second_s, "by a pilot")
+
+    def _least_s(self) -> float:
+        """How long all pairs take if nothing but the time asked for passes."""
+        estimator = Estimator()
+        return sum(min(estimator.seconds(i), i.cell.measure_s) for i in schedule(self.plan))
+
+    def _refuse_budget(self, needed_s: float, how: str) -> None:
+        if self.budget_s is not None and needed_s > self.budget_s:
+            raise UsageError(
+                f"The budget of {in_minutes(self.budget_s)} is too small: {self.design.first_pairs} pairs of each cell, "
+                f"and {self.design.second_pairs} more where they do not decide, take {in_minutes(needed_s)} {how}. "
+                "Give more with --budget-s, or choose fewer cells with --cells."
+            )
+
+
+def resume_command(folder: Path, suite: str, base: str, head: str | None) -> str:
+    """What to type to go on with the check in `folder`."""
+    parts = ["reactorbench", "check", suite, "--base", base, *(["--head", head] if head else [])]
+    return shlex.join([*parts, "--resume", "--out", str(folder)])
