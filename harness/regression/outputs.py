@@ -11,7 +11,7 @@ from harness.regression.actions import annotate
 from harness.regression.data import csv_text, to_json
 from harness.regression.junit import junit_xml
 from harness.regression.markdown import markdown
-from harness.regression.terminal import print_judged, verdict_table
+from harness.regression.terminal import plain_text, print_judged, verdict_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,7 @@ def write_outputs(judged: Judged, folder: Path) -> list[Path]:
         "verdicts.csv": csv_text(judged).encode(),
         "verdicts.json": msgspec.json.format(msgspec.json.encode(to_json(judged)), indent=2) + b"\n",
         "verdicts.md": markdown(judged).encode(),
+        "verdicts.txt": plain_text(judged).encode(),
         "junit.xml": junit_xml(judged),
     }
     with writing("The verdicts", folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from harness.errors import ExitStatus
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from harness.regression.judging import Judgement
     from harness.regression.phrases import Entry, Section
 
-__all__ = ["print_judged", "verdict_table"]
+__all__ = ["plain_text", "print_judged", "verdict_table"]
 
+_PLAIN_WIDTH = 120
 _GAP = 2
 """Columns between two of a table."""
 
@@ -79,6 +81,15 @@ def _widths(sections: Sequence[Section], available: int) -> list[int]:
         for name, column in zip(headings, zip(*lines, strict=True), strict=True)
     ]
     return widths if sum(widths) + _GAP * (len(widths) - 1) <= available else [0] * len(headings)
+
+
+def plain_text(judged: Judged) -> str:
+    """What a terminal of a usual width would show, without colours."""
+    from rich.console import Console
+
+    stream = StringIO()
+    print_judged(judged, Console(file=stream, width=_PLAIN_WIDTH, force_terminal=False))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
 def print_judged(judged: Judged, console: Console) -> None:
