@@ -78,7 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     job = msgspec.json.decode(text, type=MeasureJob)
     die_with_parent(job.parent_pid)
     try:
-        result = measure(job, folder)
+        with _profiled(job.profile):
+            result = measure(job, folder)
     except Exception as error:  # noqa: BLE001 - whatever a task or an engine raises is the outcome
         traceback.print_exc()
         result = Measurement(reason=_first_line(error))
@@ -196,6 +197,25 @@ def condense(durations_ns: NDArray[np.int64]) -> dict[str, Any]:
         "measured_s": float(durations_ns.sum()) / 1e9,
         "round_quantiles_s": quantiles_s(durations_ns),
     }
+
+
+@contextlib.contextmanager
+def _profiled(target: str | None) -> Iterator[None]:
+    """Have cProfile watch the block, if `target` says where to leave what it finds."""
+    if target is None:
+        yield
+        return
+    import cProfile
+    import pstats
+
+    profile = cProfile.Profile()
+    try:
+        with profile:
+            yield
+    finally:
+        profile.dump_stats(f"{target}.pstats")
+        with Path(f"{target}.txt").open("w", encoding="utf-8") as file:
+            pstats.Stats(profile, stream=file).sort_stats("cumulative").print_stats()
 
 
 @contextlib.contextmanager

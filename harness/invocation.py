@@ -29,7 +29,7 @@ from harness.process_tree import ProcessTree
 from harness.records import Measurement, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from harness.plan import Invocation
     from harness.versions import Version
@@ -48,6 +48,8 @@ _CHECK_TIMEOUT_S = 180.0
 _STACK_DUMP_S = 0.3
 """What a hung child gets to write its stacks to the log."""
 
+_LAUNCHER = Path(__file__).with_name("regression") / "launch.py"
+
 _MOST_PADDING = 4096
 """Bytes: a page, after which the layout of a stack repeats."""
 
@@ -60,7 +62,7 @@ _THREADS = (
 )
 
 
-def measure(
+def measure(  # noqa: PLR0913 - all that decides over an invocation
     invocation: Invocation,
     *,
     log: Path,
@@ -68,10 +70,13 @@ def measure(
     machine: Mapping[str, Any],
     watch: Callable[[str, float], None],
     version: Version | None = None,
+    under: Sequence[str] = (),
+    profile: str | None = None,
 ) -> Record:
     """Run `invocation` in a child process; its output is appended to `log`.
 
-    `version` is the one that does it, which does not lack anything for it; this one if None.
+    `version` is the one that does it, which does not lack anything for it; this one if None. `under` is a command that
+    starts the child's, a profiler; `profile`, where the child leaves what cProfile finds.
 
     Raises:
         HarnessError: if a process of it cannot be ended.
@@ -88,6 +93,7 @@ def measure(
         warmup_rounds=cell.warmup_rounds,
         rounds=cell.rounds,
         measure_s=cell.measure_s,
+        profile=profile,
     )
     child = _Child(
         mode="measure",
@@ -97,6 +103,7 @@ def measure(
         seed=invocation.seed,
         watch=watch,
         interpreter=None if version is None else version.interpreter,
+        under=under,
     )
     record = _record(invocation, machine, log)
     ending, result = child.run(Measurement)
@@ -210,6 +217,7 @@ class _Child:
     seed: int
     watch: Callable[[str, float], None]
     interpreter: str | None = None
+    under: Sequence[str] = ()
 
     def run(self, result_type: type[Result]) -> tuple[_Ending, Result | None]:
         """Run it; how it ended, and its result if it left one."""
@@ -235,8 +243,12 @@ class _Child:
                 process.wait()
 
     def _start(self, folder: Folder, log: BinaryIO) -> subprocess.Popen[bytes]:
+        command = [self.interpreter or sys.executable, "-m", "harness.child", self.mode, str(folder.path)]
+        if self.under:
+            launcher = [sys.executable, "-I", str(_LAUNCHER), str(folder.job), str(os.getpid())]
+            command = [*launcher, *self.under, *command]
         return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [self.interpreter or sys.executable, "-m", "harness.child", self.mode, str(folder.path)],
+            command,
             cwd=folder.scratch,
             env=environment(os.environ, self.seed, is_foreign=self.interpreter is not None),
             stdin=subprocess.DEVNULL,

@@ -58,6 +58,8 @@ class MeasureJob(msgspec.Struct, frozen=True, kw_only=True):
     warmup_rounds: int
     rounds: int
     measure_s: float
+    profile: str | None = None
+    """Where to leave what cProfile finds, a path without its suffix: `.txt` and `.pstats`. Older versions do not."""
 
 
 class Pairing(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from harness.plan import PlanFile, schedule
 from harness.records import RecordFile
 from harness.regression.judged import Judged, judge, planned_pairings, samples_of
 from harness.regression.judging import INTERLEAVED, Margins, Verdict
+from harness.regression.profiling import with_profiles
 from harness.report import machine_line, warnings_of
 from harness.runner import Runner, prepare_folder
 from harness.wording import plural
@@ -150,7 +151,7 @@ def judged_folder(folder: Path, margins: Margins | None = None) -> Judged:
         raise UsageError(f"There is nothing to judge in {folder}: {file.path.name} holds no whole record.")
     margins = margins or design.margins
     base, head = design.sides[BASE], design.sides[HEAD]
-    return Judged(
+    judged = Judged(
         title=plan.title,
         base_name=base.name,
         head_name=head.name,
@@ -160,6 +161,7 @@ def judged_folder(folder: Path, margins: Margins | None = None) -> Judged:
         warnings=(*warnings_of(file, records), *_unlike_packages(base, head)),
         facts={side: msgspec.to_builtins(facts) for side, facts in design.sides.items()},
     )
+    return with_profiles(judged, folder)
 
 
 def _unlike_packages(base: SideFacts, head: SideFacts) -> list[str]:

@@ -46,6 +46,7 @@ def check(  # noqa: PLR0913 - one argument for each flag
     beyond: float = 0.03,
     target: float = 0.10,
     budget_s: float | None = None,
+    profile: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> ExitStatus:
     """Compare two versions: 12 interleaved pairs of each cell, and 24 fresh ones where they do not find it the same.
@@ -74,6 +75,8 @@ def check(  # noqa: PLR0913 - one argument for each flag
         The slowdown that must not pass unseen: status 4 if an inconclusive interval contains it.
     budget_s
         Seconds that the check may take; one that could take longer is refused before anything runs.
+    profile
+        Run each cell that is slower, or may be, once more on the head, and show where the time goes.
     """
     from harness.regression.check import (
         BASE,
@@ -111,16 +114,31 @@ def check(  # noqa: PLR0913 - one argument for each flag
     folder = asked or Path("results", "runs", f"check-{plan.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     prepare_folder(folder, resume=resume)
     _begin(folder, plan, design, resume=resume)
+    progress = _progress(plan, design, to_stderr=json)
+    go_on = resume_command(folder, suite or _DEFAULT_SUITE, base, head)
     Check(
         plan=plan,
         design=design,
         folder=folder,
-        progress=_progress(plan, design, to_stderr=json),
+        progress=progress,
         versions=versions,
-        resume=resume_command(folder, suite or _DEFAULT_SUITE, base, head),
+        resume=go_on,
         cells=cells or [],
         budget_s=budget_s,
     ).run()
+    if profile:
+        from harness.regression.judged import planned_pairings
+        from harness.regression.profiling import Profiler, py_spy
+
+        Profiler(
+            folder=folder,
+            plan=plan,
+            side=HEAD,
+            version=versions[HEAD],
+            progress=progress,
+            spy=py_spy(),
+            resume=go_on,
+        ).profile(judged_folder(folder), planned_pairings(plan))
     return show(judged_folder(folder), folder, as_json=json)
 
 
