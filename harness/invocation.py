@@ -60,7 +60,7 @@ _THREADS = (
 )
 
 
-def measure(
+def measure(  # noqa: PLR0913 - what an invocation depends on
     invocation: Invocation,
     *,
     log: Path,
