@@ -18,7 +18,8 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 import msgspec
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from harness.plan import Invocation
 
-__all__ = ["check_pairings", "environment", "measure", "skipped_record", "trace"]
+__all__ = ["THREAD_LIMITS", "check_pairings", "environment", "measure", "skipped_record", "trace"]
 
 
 Result = TypeVar("Result", bound=msgspec.Struct)
@@ -46,13 +47,16 @@ _CHECK_TIMEOUT_S = 180.0
 _STACK_DUMP_S = 0.3
 """What a hung child gets to write its stacks to the log."""
 
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
+THREAD_LIMITS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "NUMEXPR_NUM_THREADS": "1",
+        "VECLIB_MAXIMUM_THREADS": "1",
+    }
 )
+"""The same for every runtime: members are what runs in parallel, not the libraries inside one."""
 
 
 def measure(
@@ -125,7 +129,7 @@ def trace(job: TraceJob, *, log: Path, timeout_s: float) -> TraceResult:
 def environment(inherited: Mapping[str, str], seed: int) -> dict[str, str]:
     """The environment of a child: `inherited`, one thread for every numerical library, no engine set up elsewhere."""
     variables = {name: value for name, value in inherited.items() if name != "RAY_ADDRESS"}
-    variables |= dict.fromkeys(_THREADS, "1")
+    variables |= THREAD_LIMITS
     variables |= {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
