@@ -469,11 +469,14 @@ def _others(seen: Observed) -> Iterator[Verdict]:
     if seen.others_processors is None:
         return
     processors = seen.online_processors or seen.fingerprint.processors or 1
-    names = ", ".join(f"{one.name} {one.processors:.2f}" for one in seen.busiest if one.processors >= _SHOWN)
+    names = [f"{one.name} {one.processors:.2f}" for one in seen.busiest if one.processors >= _SHOWN]
+    grade = _graded(seen.others_processors / processors, advice=_OTHERS_ADVICE, warning=_OTHERS_WARNING)
+    if grade is not Grade.OK and sum(one.processors for one in seen.busiest) < seen.others_processors / 2:
+        names.append("most by programs that ended meanwhile or cannot be seen from here")
     yield _unless_ok(
-        _graded(seen.others_processors / processors, advice=_OTHERS_ADVICE, warning=_OTHERS_WARNING),
+        grade,
         f"others keep {seen.others_processors:.2f} of {plural(processors, 'processor')} busy"
-        + (f" ({names})" if names else ""),
+        + (f" ({', '.join(names)})" if names else ""),
         "End them, or wait until they are done.",
     )
 

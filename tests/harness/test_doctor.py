@@ -180,6 +180,12 @@ def test_what_cannot_be_seen_is_named_and_not_praised():
     assert "Not to be told here: native parts" in summed_up(blind)
 
 
+def test_busy_others_who_cannot_be_named_are_mentioned():
+    assert "cannot be seen from here" in finding("others", seen(others_processors=2.0)).found
+    named = seen(others_processors=2.0, busiest=(BusyProcess(name="compiler", processors=1.5),))
+    assert "cannot be seen" not in finding("others", named).found
+
+
 def test_thread_limits_as_the_harness_sets_them_are_in_order():
     assert finding("thread limits", seen(variables=dict(THREAD_LIMITS))).grade is Grade.OK
 
