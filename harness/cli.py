@@ -288,16 +288,16 @@ def list_all(*, json: Json = False) -> ExitStatus:
 
 
 @app.command
-def doctor(*, json: _Json = False) -> ExitStatus:
+def doctor(*, json: Json = False) -> ExitStatus:
     """Say what is missing, noisy or mis-set on this machine for measuring, and how to mend it; takes four seconds."""
     from harness.doctor import examine, print_examination, told_on
 
-    with told_on(_console(to_stderr=True)) as tell:
+    with told_on(console_on(to_stderr=True)) as tell:
         examination = examine(tell)
     if json:
-        _print_json(examination.to_json())
+        print_json(examination.to_json())
     else:
-        print_examination(examination, _console())
+        print_examination(examination, console_on())
     return ExitStatus.OK
 
 

@@ -264,7 +264,8 @@ class Check:
         if self.budget_s is not None and needed_s > self.budget_s:
             raise UsageError(
                 f"The budget of {in_minutes(self.budget_s)} is too small: {self.design.first_pairs} pairs of each "
-                f"cell, and {self.design.second_pairs} more where they do not decide, take {in_minutes(needed_s)} {how}. "
+                f"cell, and {self.design.second_pairs} more where they do not decide, take {in_minutes(needed_s)} "
+                f"{how}. "
                 "Give more with --budget-s, or choose fewer cells with --cells."
             )
 
