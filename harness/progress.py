@@ -198,7 +198,7 @@ class LiveProgress(PlainProgress):
 
     def _remake_table(self) -> None:
         rows = summarise(self._records)
-        table = summary_table(rows, width=self._console.width) if rows else Text("")
+        table = summary_table(rows, width=self._console.width, cells_only=True) if rows else Text("")
         # Of a table that is higher than the terminal the end: what is above could not be redrawn.
         lines = self._console.render_lines(table, pad=False)[-max(self._console.height - _STATUS_LINES, 1) :]
         newline = Segment.line()
