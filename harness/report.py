@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ExitStatus, UsageError
 from harness.plan import key_of
 from harness.records import RecordFile
+from harness.scaling import scalings
 from harness.statistics import INTERVAL
 from harness.summary import COLUMNS, SEQUENTIAL, cells_of, exit_status, finding, flat, summarise
 from harness.totals import BEST_RAY, totals
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.records import Record
+    from harness.scaling import Fit, Scaling
     from harness.statistics import Estimate
     from harness.summary import SummaryRow
     from harness.totals import Totals
@@ -327,15 +329,17 @@ def _sections(rows: Sequence[SummaryRow], *, cells_only: bool = False, without: 
     sections = []
     for number, cell in enumerate(cells):
         lines = [_columns(row, labels, columns) for row in cell]
+        growing = [] if cells_only else scalings(cell)
         sections.append(
             _Section(
                 title=f"{cell[0].workload}: {labels.cell(cell[0])}",
                 details=labels.other_parameters(cell[0]),
                 headings=tuple(lines[0]),
                 lines=tuple(tuple(line.values()) for line in lines),
-                notes=tuple(_notes(cell, labels)),
+                notes=tuple(_notes(cell, labels, growing)),
             )
         )
+        sections += [_scaling_section(cell[0], one, growing, labels) for one in growing if one.problem is None]
         workload = cell[0].workload
         if number == last[workload] and workload in across:
             sections.append(_totals_section(across[workload], labels))
@@ -366,6 +370,53 @@ def _totals_section(found: Totals, labels: Labels) -> _Section:
         lines=tuple(tuple(line.values()) for line in lines),
         notes=tuple(notes),
     )
+
+
+def _scaling_section(row: SummaryRow, found: Scaling, all_found: Sequence[Scaling], labels: Labels) -> _Section:
+    """The table of one runtime's throughput by its workers, on the cell of `row`."""
+    assert found.amdahl is not None
+    assert found.universal is not None
+    lines = [
+        {
+            "workers": _Entry(text=str(point.workers)),
+            "over 1 worker": _ratio(point.over_one),
+            "Amdahl": _Entry(text=in_ratio(found.amdahl.at(point.workers))),
+            "Universal Scalability Law": _Entry(text=in_ratio(found.universal.at(point.workers))),
+        }
+        for point in found.points
+    ]
+    most = found.points[-1].workers
+    costs = f"sigma {in_fraction(found.universal.sigma)}, kappa {in_fraction(found.universal.kappa)}"
+    notes = [
+        f"Ratios: {ratio_form([point.over_one for point in found.points])}. The other columns are fitted to them.",
+        f"Amdahl: serial fraction {in_fraction(found.amdahl.sigma)}{_r_squared(found.amdahl)}.",
+        f"Universal Scalability Law: {costs}, {_peak(found.universal, most)}{_r_squared(found.universal)}.",
+    ]
+    if found.cores is not None and most > found.cores:
+        notes.append(f"There are {found.cores} physical cores: where there are more workers, they take turns.")
+    return _Section(
+        title=f"{row.workload}: {labels.cell(row)}, {_series(found, all_found)} by workers",
+        details="",
+        headings=tuple(lines[0]),
+        lines=tuple(tuple(line.values()) for line in lines),
+        notes=tuple(notes),
+    )
+
+
+def _series(found: Scaling, all_found: Sequence[Scaling]) -> str:
+    """The runtime's name, with its other options where that name stands for several series of the cell."""
+    is_alone = sum(one.runtime == found.runtime for one in all_found) == 1
+    return found.runtime if is_alone else f"{found.runtime} {compact_json(found.options)}"
+
+
+def _peak(fit: Fit, most: int) -> str:
+    if fit.peak is None:
+        return "no peak"
+    return f"peak at {plural(fit.peak, 'worker')}{' (beyond what was measured)' if fit.peak > most else ''}"
+
+
+def _r_squared(fit: Fit) -> str:
+    return "" if fit.r_squared is None else f", R2 {in_fraction(fit.r_squared)}"
 
 
 _REFERENCES: Mapping[str, str] = {BEST_RAY: "the best Ray", SEQUENTIAL: "the plain loop"}
@@ -431,7 +482,7 @@ def _ends(estimate: Estimate) -> str:
     return "" if own or estimate.n == 1 else f"{in_fraction(estimate.low)}-{in_fraction(estimate.high)}"
 
 
-def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
+def _notes(cell: Sequence[SummaryRow], labels: Labels, growing: Sequence[Scaling]) -> list[str]:
     """What stands below the table of a cell: what the numbers are, what went wrong, what was not checked."""
     best = next((row for row in cell if row.key == row.best_ray), None)
     best_units_per_s = best.units_per_s.point if best is not None and best.units_per_s is not None else None
@@ -444,6 +495,7 @@ def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
         for row in cell
         if row.efficiency is not None and row.efficiency.low > 1 and not row.differs
     ]
+    notes += [f"{_series(one, growing)}: {one.problem}." for one in growing if one.problem is not None]
     notes += dict.fromkeys(note for row in cell for note in row.cell_notes)
     return notes
 
