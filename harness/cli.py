@@ -94,19 +94,37 @@ def run(  # noqa: PLR0913 - one argument for each flag
 
 @app.command
 def report(
-    folder: Annotated[Path, Parameter(help="Results folder of a run.")],
+    folder: Annotated[Path, Parameter(help="Results folder of a run or a check.")],
     /,
     *,
     figures: bool = True,
+    margin: float | None = None,
+    beyond: float | None = None,
+    target: float | None = None,
     json: Json = False,
 ) -> ExitStatus:
-    """Make the tables and figures of a run anew from its records.
+    """Make the tables and figures of a run, or the verdicts of a check, anew from its records.
 
     Parameters
     ----------
     figures
-        Draw figures too.
+        Draw figures too; a check has none.
+    margin
+        Judge a check again: a cell is the same within this fraction of no change. The check's own if not given.
+    beyond
+        Judge a check again: slower or faster wholly beyond this fraction.
+    target
+        Judge a check again: the slowdown that must not pass unseen.
     """
+    from harness.regression.check import DesignFile
+
+    if DesignFile(folder).path.exists():
+        return regression.report_check(folder, margin=margin, beyond=beyond, target=target, as_json=json)
+    if any(given is not None for given in (margin, beyond, target)):
+        raise UsageError(
+            f"{folder} holds no check, so there are no verdicts to judge by other margins. Name the folder of a check, "
+            "or compare two runs: reactorbench compare A B --margin ..."
+        )
     from harness.report import write_report
 
     return _show(write_report(folder, figures=figures), as_json=json)

@@ -77,7 +77,7 @@ Tabulate = Callable[[Sequence[Record], int], RenderableType]
 
 def as_rows(records: Sequence[Record], width: int) -> RenderableType:
     """The table of a report, rows in the order in which they appear in `records`."""
-    return summary_table(summarise(records), width=width)
+    return summary_table(summarise(records), width=width, cells_only=True)
 
 
 class PlainProgress:

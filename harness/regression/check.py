@@ -37,9 +37,6 @@ __all__ = ["BASE", "HEAD", "Check", "Design", "DesignFile", "judged_folder", "pl
 
 BASE, HEAD = "base", "head"
 
-FIRST_PAIRS = 12
-SECOND_PAIRS = 24
-
 _PILOT_SEED = 2**31
 """Far from every seed that is measured with: the pilot's values must not be looked at twice."""
 
@@ -59,8 +56,8 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
     """What a check fixed before it measured."""
 
     schema_version: int = 1
-    first_pairs: int = FIRST_PAIRS
-    second_pairs: int = SECOND_PAIRS
+    first_pairs: int
+    second_pairs: int
     """0 where a single set decides."""
     same: float = INTERLEAVED.same
     beyond: float = INTERLEAVED.beyond
