@@ -74,7 +74,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
         Draw figures at the end.
     """
     from harness.plan import PlanFile, select_cells
-    from harness.progress import progress_on
+    from harness.progress import progress_on, rows_of
     from harness.report import write_report
     from harness.runner import Runner, prepare_folder
 
@@ -88,12 +88,14 @@ def run(  # noqa: PLR0913 - one argument for each flag
         file.extend(plan)
     else:
         file.write(plan)
-    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json)), cells=cells or []).run()
+    Runner(
+        plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json), rows_of(plan)), cells=cells or []
+    ).run()
     return _show(write_report(folder, figures=figures), as_json=json)
 
 
 @app.command
-def report(
+def report(  # noqa: PLR0913 - one argument for each flag
     folder: Annotated[Path, Parameter(help="Results folder of a run or a check.")],
     /,
     *,
@@ -274,7 +276,7 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
         UsageError: if `folder` holds another run, or the input is bad.
     """
     from harness.plan import PlanFile, select_cells
-    from harness.progress import progress_on
+    from harness.progress import progress_on, rows_of
     from harness.report import write_report
     from harness.runner import Runner, prepare_folder
 
@@ -289,7 +291,7 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
         file.write(plan)
     else:
         file.extend(plan)
-    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=True)), cells=cells).run()
+    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=True), rows_of(plan)), cells=cells).run()
     write_report(folder, figures=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -77,11 +78,9 @@ def test_what_is_no_python_is_refused_by_name(interpreter):
 
 
 def test_a_python_without_this_project_is_refused_with_how_to_install_it(tmp_path):
-    import subprocess
-
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
 
-    with pytest.raises(UsageError, match="No module named 'harness'.*-m pip install"):
+    with pytest.raises(UsageError, match=r"No module named 'harness'.*-m pip install"):
         version_at(str(tmp_path / "bare" / "bin" / "python"), "--head")
 
 
