@@ -1,6 +1,6 @@
-"""The command line: `reactorbench run`, `report`, `list`, `plan`, `trace`, `verify`, `graph`, and four on the paper.
+"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and four more.
 
-Those are `claims`, `reproduce`, `ladder` and `amortisation`. Exit statuses are those of
+Those, on the paper, are `claims`, `reproduce`, `ladder` and `amortisation`. Exit statuses are those of
 `harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
 `--json`, standard output holds JSON and nothing else. Modules that take time to import wait for the
 command that needs them.
@@ -284,6 +284,20 @@ def list_all(*, json: Json = False) -> ExitStatus:
         print_json(listing())
     else:
         print_listing(console_on())
+    return ExitStatus.OK
+
+
+@app.command
+def doctor(*, json: _Json = False) -> ExitStatus:
+    """Say what is missing, noisy or mis-set on this machine for measuring, and how to mend it; takes four seconds."""
+    from harness.doctor import examine, print_examination, told_on
+
+    with told_on(_console(to_stderr=True)) as tell:
+        examination = examine(tell)
+    if json:
+        _print_json(examination.to_json())
+    else:
+        print_examination(examination, _console())
     return ExitStatus.OK
 
 

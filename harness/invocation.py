@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 import msgspec
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from harness.plan import Invocation
     from harness.versions import Version
 
-__all__ = ["check_pairings", "environment", "measure", "skipped_record", "trace"]
+__all__ = ["THREAD_LIMITS", "check_pairings", "environment", "measure", "skipped_record", "trace"]
 
 
 Result = TypeVar("Result", bound=msgspec.Struct)
@@ -51,13 +52,16 @@ _STACK_DUMP_S = 0.3
 _MOST_PADDING = 4096
 """Bytes: a page, after which the layout of a stack repeats."""
 
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
+THREAD_LIMITS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "NUMEXPR_NUM_THREADS": "1",
+        "VECLIB_MAXIMUM_THREADS": "1",
+    }
 )
+"""The same for every runtime: members are what runs in parallel, not the libraries inside one."""
 
 
 def measure(
@@ -162,7 +166,7 @@ def environment(inherited: Mapping[str, str], seed: int, *, is_foreign: bool = F
     that `is_foreign` finds its modules by itself: this project's must not come before those that it has installed.
     """
     variables = {name: value for name, value in inherited.items() if name != "RAY_ADDRESS"}
-    variables |= dict.fromkeys(_THREADS, "1")
+    variables |= THREAD_LIMITS
     variables |= {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
