@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from harness.regression.check import Design
     from harness.regression.judged import Judged
 
-__all__ = ["check", "show"]
+__all__ = ["check", "report_check", "show"]
 
 _DEFAULT_SUITE = "ci"
+
+FIRST_PAIRS = 12
+SECOND_PAIRS = 24
+"""Fixed before anything is measured; docs/measuring.md says what they find."""
 
 
 def check(  # noqa: PLR0913 - one argument for each flag
@@ -102,6 +106,8 @@ def check(  # noqa: PLR0913 - one argument for each flag
     versions = {BASE: version_at(base, "--base"), HEAD: version_at(head, "--head") if head else this_version()}
     _check_paths(versions[BASE].facts.path_length, versions[HEAD].facts.path_length)
     design = Design(
+        first_pairs=FIRST_PAIRS,
+        second_pairs=SECOND_PAIRS,
         same=margins.same,
         beyond=margins.beyond,
         target=margins.target,
@@ -140,6 +146,22 @@ def check(  # noqa: PLR0913 - one argument for each flag
             resume=go_on,
         ).profile(judged_folder(folder), planned_pairings(plan))
     return show(judged_folder(folder), folder, as_json=json)
+
+
+def report_check(
+    folder: Path, *, margin: float | None, beyond: float | None, target: float | None, as_json: bool
+) -> ExitStatus:
+    """Judge the check in `folder` again; by its own margins where none are given."""
+    from harness.regression.check import DesignFile, judged_folder
+    from harness.regression.judging import Margins
+
+    own = DesignFile(folder).read().margins
+    margins = Margins(
+        same=own.same if margin is None else margin,
+        beyond=own.beyond if beyond is None else beyond,
+        target=own.target if target is None else target,
+    )
+    return show(judged_folder(folder, margins), folder, as_json=as_json)
 
 
 def show(judged: Judged, folder: Path, *, as_json: bool) -> ExitStatus:
