@@ -146,7 +146,8 @@ _BECAME = {Verdict.FAILED: "failed", Verdict.TIMEOUT: "timed out"}
 
 def _became(one: Judgement, margins: Margins, *, number: int = 1) -> str:
     """`is slower`; `are slower` of several."""
-    hides = f" and may hide a slowdown of {percent(margins.target)}" if one.hides_target else ""
+    target = (one.margins or margins).target
+    hides = f" and may hide a slowdown of {percent(target)}" if one.hides_target else ""
     return _BECAME.get(one.verdict, f"{'is' if number == 1 else 'are'} {one.verdict.value}{hides}")
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["plain_text", "print_judged", "verdict_table"]
 
 _PLAIN_WIDTH = 120
+_RULE = "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
 _GAP = 2
 """Columns between two of a table."""
 
@@ -84,12 +85,12 @@ def _widths(sections: Sequence[Section], available: int) -> list[int]:
 
 
 def plain_text(judged: Judged) -> str:
-    """What a terminal of a usual width would show, without colours."""
+    """What a terminal of a usual width would show, without colours or lines that are not ASCII."""
     from rich.console import Console
 
     stream = StringIO()
     print_judged(judged, Console(file=stream, width=_PLAIN_WIDTH, force_terminal=False))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip().replace(_RULE, "-") for line in stream.getvalue().splitlines()) + "\n"
 
 
 def print_judged(judged: Judged, console: Console) -> None:

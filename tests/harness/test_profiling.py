@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pstats
 import sys
 
@@ -13,6 +14,8 @@ from harness.regression.judged import Judged, planned_pairings
 from harness.regression.judging import Judgement, Verdict
 from harness.regression.profiling import Profiler, py_spy, to_be_profiled, with_profiles
 from harness.versions import Facts, Version
+from tests.harness.installations import ROOT, copy_of_plugins, install
+from tests.harness.test_check import VARIANTS
 
 PARAMETERS = {"width": 2, "step": 1.0, "direction": "up", "target": "here", "offsets": []}
 
@@ -153,6 +156,28 @@ def test_cells_and_runtimes_have_profiles_of_their_own(profiler):
 
     others = judged(judgement(Verdict.SLOWER, parameters=PARAMETERS | {"width": 3}), judgement(Verdict.SAME))
     assert [one.profile for one in with_profiles(others, profiler().folder).judgements] == [None, shown]
+
+
+def test_check_profiles_the_slower_side_and_every_report_links_it(in_this_process, plugins, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.regression.commands.FIRST_PAIRS", 6)
+    monkeypatch.setattr("harness.regression.commands.SECOND_PAIRS", 6)
+    pythons = {}
+    for name in ("same", "slow"):
+        kit = copy_of_plugins(plugins, tmp_path / f"kit-{name}", VARIANTS[name])
+        pythons[name] = install(tmp_path / name, ROOT, kit)
+
+    done = in_this_process(
+        *("check", "--workload", "counting", "--runtime", "plain", "--profile", "--out", "mine", "--json"),
+        *("--base", pythons["same"], "--head", pythons["slow"]),
+        *("--warmup-rounds", "1", "--rounds", "2", "--measure-s", "0"),
+    )
+
+    (one,) = json.loads(done.stdout)["judgements"]
+    assert one["verdict"] == "slower", done.stderr
+    assert (tmp_path / "mine" / one["profile"]).stat().st_size > 0
+    # It counts for nothing.
+    assert len((tmp_path / "mine" / "records.jsonl").read_text(encoding="utf-8").splitlines()) == 24
+    assert one["profile"] in in_this_process("report", "mine").stdout
 
 
 def test_ctrl_c_says_how_to_go_on(profiler, monkeypatch):

@@ -163,6 +163,15 @@ def test_a_terminal_shows_change_interval_pairs_and_quantiles_of_both_sides(widt
     assert "p99" not in text  # of neither
 
 
+def test_the_text_of_the_folder_is_what_a_terminal_shows_in_plain_characters(tmp_path):
+    this = judged(judgement(Verdict.SLOWER), judgement(workload="other"))
+    write_outputs(this, tmp_path)
+    text = (tmp_path / "verdicts.txt").read_text(encoding="utf-8")
+
+    assert text.isascii()
+    assert all(line.rstrip() in text.splitlines() for line in printed(this, 120).splitlines() if line.isascii())
+
+
 def test_colours_are_for_terminals_only():
     slower = judged(judgement(Verdict.SLOWER))
 
