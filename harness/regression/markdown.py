@@ -23,7 +23,9 @@ def markdown(judged: Judged, most_bytes: int | None = None) -> str:
 
     Empty where `most_bytes` leave no room even to say so.
     """
-    lines = list(_lines(judged))
+    # Where it is cut, it is shown elsewhere than in its folder, where links to files of that lead nowhere.
+    profiles = [one.profile for one in judged.judgements if one.profile and most_bytes is None]
+    lines = list(_lines(judged, profiles))
     whole = "\n".join(lines) + "\n"
     if most_bytes is None or len(whole.encode()) <= most_bytes:
         return whole
@@ -37,7 +39,7 @@ def markdown(judged: Judged, most_bytes: int | None = None) -> str:
     return "\n".join([*kept, _CUT]) if kept else ""
 
 
-def _lines(judged: Judged) -> Iterator[str]:
+def _lines(judged: Judged, profiles: Sequence[str]) -> Iterator[str]:
     yield f"## {escaped(heading(judged))}"
     yield ""
     yield f"{escaped(counts_line(judged))}. {escaped(decided_by(judged))}"
@@ -51,8 +53,16 @@ def _lines(judged: Judged) -> Iterator[str]:
         yield from _pipes(section)
         yield ""
         for note in section.notes:
-            yield f"- {escaped(note)}"
+            yield f"- {_linked(escaped(note), profiles)}"
         yield ""
+
+
+def _linked(note: str, profiles: Iterable[str]) -> str:
+    """`note`, escaped, with a link wherever it names one of `profiles`, files of the folder."""
+    for name in profiles:
+        if re.fullmatch(r"[\w./-]+", name):
+            note = note.replace(escaped(name), f"[{escaped(name)}]({name})")
+    return note
 
 
 def _pipes(section: Section) -> Iterable[str]:

@@ -334,6 +334,14 @@ def test_a_profile_is_linked_from_every_form(tmp_path):
         assert "profiles/one.svg" in (tmp_path / name).read_text(encoding="utf-8"), name
 
 
+def test_markdown_of_the_folder_links_a_profile_and_that_of_a_summary_names_it():
+    this = judged(judgement(Verdict.SLOWER, profile="profiles/a_b.svg"))
+
+    assert "[profiles/a\\_b.svg](profiles/a_b.svg)" in markdown(this)
+    assert "profiles/a\\_b.svg." in markdown(this, MOST_SUMMARY_BYTES)
+    assert "](" not in markdown(this, MOST_SUMMARY_BYTES)
+
+
 def test_verdicts_that_cannot_be_written_are_a_message(tmp_path):
     (tmp_path / "junit.xml").mkdir()
 
