@@ -1,7 +1,7 @@
-"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and four more.
+"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and seven more.
 
-Those, on the paper, are `claims`, `reproduce`, `ladder` and `amortisation`. Exit statuses are those of
-`harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
+Four are on the paper: `claims`, `reproduce`, `ladder` and `amortisation`. Three, in `harness.regression`, say whether
+something changed: `check`, `compare` and `baseline`. Exit statuses are those of `harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
 `--json`, standard output holds JSON and nothing else. Modules that take time to import wait for the
 command that needs them.
 """
@@ -32,6 +32,7 @@ from harness.options import (
     print_json,
 )
 from harness.regression import commands as regression
+from harness.regression import finished_commands as finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -288,16 +289,16 @@ def list_all(*, json: Json = False) -> ExitStatus:
 
 
 @app.command
-def doctor(*, json: _Json = False) -> ExitStatus:
+def doctor(*, json: Json = False) -> ExitStatus:
     """Say what is missing, noisy or mis-set on this machine for measuring, and how to mend it; takes four seconds."""
     from harness.doctor import examine, print_examination, told_on
 
-    with told_on(_console(to_stderr=True)) as tell:
+    with told_on(console_on(to_stderr=True)) as tell:
         examination = examine(tell)
     if json:
-        _print_json(examination.to_json())
+        print_json(examination.to_json())
     else:
-        print_examination(examination, _console())
+        print_examination(examination, console_on())
     return ExitStatus.OK
 
 
@@ -420,6 +421,8 @@ def graph(
 
 
 app.command(regression.check)
+app.command(finished.compare)
+app.command(finished.baseline)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
