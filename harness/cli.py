@@ -1,7 +1,7 @@
-"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and seven more.
+"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and eight more.
 
-Four are on the paper: `claims`, `reproduce`, `ladder` and `amortisation`. Three, in `harness.regression`, say whether
-something changed: `check`, `compare` and `baseline`. Exit statuses are those of `harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
+Four are on the paper: `claims`, `reproduce`, `ladder` and `amortisation`. Four, in `harness.regression`, say whether
+something changed: `check`, `compare`, `baseline` and `aa`. Exit statuses are those of `harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
 `--json`, standard output holds JSON and nothing else. Modules that take time to import wait for the
 command that needs them.
 """
@@ -421,6 +421,7 @@ def graph(
 
 
 app.command(regression.check)
+app.command(regression.aa)
 app.command(finished.compare)
 app.command(finished.baseline)
 

@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from harness.regression.judged import Judged
     from harness.versions import Version
 
-__all__ = ["Force", "check", "show"]
+__all__ = ["Force", "aa", "check", "show"]
 
 _DEFAULT_SUITE = "ci"
+_PAIRS = 24
+_SEEDS = 12
+"""Of a session, where nobody says otherwise; they are so many invocations each."""
 
 Force = Annotated[
     bool,
@@ -161,6 +164,114 @@ def check(  # noqa: PLR0913 - one argument for each flag
         budget_s=budget_s,
     ).run()
     return show(judged_folder(folder), folder, as_json=json)
+
+
+def aa(  # noqa: PLR0913 - one argument for each flag
+    suite: Suite = None,
+    /,
+    *,
+    selection: Selection = NOTHING,
+    pairs: int | None = None,
+    sessions: int | None = None,
+    head: str | None = None,
+    cells: Cells = None,
+    out: str | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+) -> ExitStatus:
+    """Compare this version with itself: how noisy each cell is here, and how often `check` would raise a false alarm.
+
+    Parameters
+    ----------
+    pairs
+        Interleaved pairs of each cell (24); with --sessions, seeds of each session (12). At least 12.
+    sessions
+        Measure separate runs instead, until the folder has so many: the noise between them, for compare --noise.
+    head
+        A Python that has the version to measure installed; this one if not given.
+    out
+        Folder for the results; results/runs/aa-NAME-TIME if not given.
+    resume
+        Go on in the folder --out, or with more --sessions than it has, add some.
+    """
+    from harness.regression.aa import check_pairs
+    from harness.versions import version_at
+
+    if selection.invocations is not None:
+        raise UsageError("--invocations does not go with aa: --pairs says how many pairs. Leave it out.")
+    asked = folder_of(out)
+    if resume and asked is None:
+        raise UsageError("--resume needs the folder that it began with. Add --out DIR.")
+    pairs = pairs or (_PAIRS if sessions is None else _SEEDS)
+    check_pairs(pairs)
+    plan = _whole_plan(suite, selection, cells)
+    version = version_at(head, "--head") if head else None
+    folder = asked or _new_folder("aa", plan)
+    flags = [f"--pairs={pairs}", *([f"--head={head}"] if head else []), *(f"--cells={cell}" for cell in cells or ())]
+    flags += [] if sessions is None else [f"--sessions={sessions}"]
+    again = _resumed(_command("aa", suite, selection, flags), folder)
+    if sessions is not None:
+        plan = msgspec.structs.replace(plan, invocations=pairs)
+        return _measure_sessions(plan, folder, version, sessions, resume=resume, again=again, as_json=json)
+    return _measure_aa(plan, folder, version, pairs, resume=resume, again=again, as_json=json)
+
+
+def _measure_aa(  # noqa: PLR0913 - all that decides over what is measured
+    plan: Plan, folder: Path, version: Version | None, pairs: int, *, resume: bool, again: str, as_json: bool
+) -> ExitStatus:
+    from harness.regression.aa import aa_json, print_aa, status_of, write_aa
+    from harness.regression.check import BASE, HEAD, Check, Design, judged_folder, plan_of_check, side_facts
+    from harness.runner import prepare_folder
+    from harness.versions import this_version
+
+    version = version or this_version()
+    design = Design(
+        first_pairs=pairs,
+        second_pairs=0,
+        sides={BASE: side_facts("A", version), HEAD: side_facts("A again", version)},
+    )
+    plan = plan_of_check(plan, design)
+    prepare_folder(folder, resume=resume)
+    _begin(folder, plan, design, resume=resume)
+    Check(
+        plan=plan,
+        design=design,
+        folder=folder,
+        progress=_progress(plan, design, to_stderr=as_json),
+        versions={BASE: version, HEAD: version},
+        resume=again,
+    ).run()
+    judged = judged_folder(folder)
+    file = write_aa(judged, folder)
+    if as_json:
+        print_json(aa_json(judged))
+    else:
+        print_aa(judged, console_on())
+        sys.stdout.write(f"{file}\n")
+    return status_of(judged)
+
+
+def _measure_sessions(  # noqa: PLR0913 - all that decides over what is measured
+    plan: Plan, folder: Path, version: Version | None, number: int, *, resume: bool, again: str, as_json: bool
+) -> ExitStatus:
+    from harness.progress import progress_on
+    from harness.regression.sessions import Sessions, print_noise, without_noise
+
+    sessions = Sessions(
+        plan=plan,
+        folder=folder,
+        number=number,
+        progress=lambda: progress_on(console_on(to_stderr=as_json)),
+        resume=again,
+        version=version,
+    )
+    noise = sessions.run(is_resumed=resume)
+    if as_json:
+        print_json(noise)
+    else:
+        print_noise(noise, plan, console_on())
+        sys.stdout.write(f"{folder / 'noise.json'}\n")
+    return ExitStatus.NOTHING_MEASURED if without_noise(noise, plan) else ExitStatus.OK
 
 
 def show(judged: Judged, folder: Path | None, *, as_json: bool) -> ExitStatus:
