@@ -1,7 +1,8 @@
 """The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and eight more.
 
-Four are on the paper: `claims`, `reproduce`, `ladder` and `amortisation`. Four, in `harness.regression`, say whether
-something changed: `check`, `compare`, `baseline` and `aa`. Exit statuses are those of `harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
+Four are on the paper: `claims`, `reproduce`, `ladder` and `amortisation`. Four, in `harness.regression`,
+say whether something changed: `check`, `compare`, `baseline` and `aa`. Exit statuses are those of
+`harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
 `--json`, standard output holds JSON and nothing else. Modules that take time to import wait for the
 command that needs them.
 """
