@@ -76,7 +76,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
         Draw figures at the end.
     """
     from harness.plan import PlanFile, select_cells
-    from harness.progress import progress_on
+    from harness.progress import progress_on, rows_of
     from harness.report import write_report
     from harness.runner import Runner, prepare_folder
 
@@ -90,25 +90,45 @@ def run(  # noqa: PLR0913 - one argument for each flag
         file.extend(plan)
     else:
         file.write(plan)
-    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json)), cells=cells or []).run()
+    Runner(
+        plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json), rows_of(plan)), cells=cells or []
+    ).run()
     return _show(write_report(folder, figures=figures), as_json=json)
 
 
 @app.command
-def report(
-    folder: Annotated[Path, Parameter(help="Results folder of a run.")],
+def report(  # noqa: PLR0913 - one argument for each flag
+    folder: Annotated[Path, Parameter(help="Results folder of a run or a check.")],
     /,
     *,
     figures: bool = True,
+    margin: float | None = None,
+    beyond: float | None = None,
+    target: float | None = None,
     json: Json = False,
 ) -> ExitStatus:
-    """Make the tables and figures of a run anew from its records.
+    """Make the tables and figures of a run, or the verdicts of a check, anew from its records.
 
     Parameters
     ----------
     figures
-        Draw figures too.
+        Draw figures too; a check has none.
+    margin
+        Judge a check again: a cell is the same within this fraction of no change. The check's own if not given.
+    beyond
+        Judge a check again: slower or faster wholly beyond this fraction.
+    target
+        Judge a check again: the slowdown that must not pass unseen.
     """
+    from harness.regression.check import DesignFile
+
+    if DesignFile(folder).path.exists():
+        return regression.report_check(folder, margin=margin, beyond=beyond, target=target, as_json=json)
+    if any(given is not None for given in (margin, beyond, target)):
+        raise UsageError(
+            f"{folder} holds no check, so there are no verdicts to judge by other margins. Name the folder of a check, "
+            "or compare two runs: reactorbench compare A B --margin ..."
+        )
     from harness.report import write_report
 
     return _show(write_report(folder, figures=figures), as_json=json)
@@ -258,7 +278,7 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
         UsageError: if `folder` holds another run, or the input is bad.
     """
     from harness.plan import PlanFile, select_cells
-    from harness.progress import progress_on
+    from harness.progress import progress_on, rows_of
     from harness.report import write_report
     from harness.runner import Runner, prepare_folder
 
@@ -273,7 +293,7 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
         file.write(plan)
     else:
         file.extend(plan)
-    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=True)), cells=cells).run()
+    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=True), rows_of(plan)), cells=cells).run()
     write_report(folder, figures=False)
 
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from harness.errors import UsageError
-from harness.regression.check import FIRST_PAIRS, SECOND_PAIRS
+from harness.regression.commands import FIRST_PAIRS, SECOND_PAIRS
 from harness.regression.judging import Verdict, exit_status
 from harness.regression.noise import percent
 from harness.regression.simulate import simulate_checks

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.regression.judged import Judged
     from harness.versions import Version
 
-__all__ = ["Force", "aa", "check", "show"]
+__all__ = ["FIRST_PAIRS", "SECOND_PAIRS", "Force", "aa", "check", "report_check", "show"]
 
 _DEFAULT_SUITE = "ci"
 _PAIRS = 24
@@ -39,6 +39,10 @@ Force = Annotated[
     bool,
     Parameter(negative="", help="Compare with what another machine measured; every form of the report says so."),
 ]
+
+FIRST_PAIRS = 12
+SECOND_PAIRS = 24
+"""Fixed before anything is measured; docs/measuring.md says what they find."""
 
 
 def check(  # noqa: PLR0913 - one argument for each flag
@@ -141,6 +145,8 @@ def check(  # noqa: PLR0913 - one argument for each flag
     versions = {BASE: version_at(base, "--base"), HEAD: version_at(head, "--head") if head else this_version()}
     _check_paths(versions[BASE].facts.path_length, versions[HEAD].facts.path_length)
     design = Design(
+        first_pairs=FIRST_PAIRS,
+        second_pairs=SECOND_PAIRS,
         same=margins.same,
         beyond=margins.beyond,
         target=margins.target,
@@ -272,6 +278,22 @@ def _measure_sessions(  # noqa: PLR0913 - all that decides over what is measured
         print_noise(noise, plan, console_on())
         sys.stdout.write(f"{folder / 'noise.json'}\n")
     return ExitStatus.NOTHING_MEASURED if without_noise(noise, plan) else ExitStatus.OK
+
+
+def report_check(
+    folder: Path, *, margin: float | None, beyond: float | None, target: float | None, as_json: bool
+) -> ExitStatus:
+    """Judge the check in `folder` again; by its own margins where none are given."""
+    from harness.regression.check import DesignFile, judged_folder
+    from harness.regression.judging import Margins
+
+    own = DesignFile(folder).read().margins
+    margins = Margins(
+        same=own.same if margin is None else margin,
+        beyond=own.beyond if beyond is None else beyond,
+        target=own.target if target is None else target,
+    )
+    return show(judged_folder(folder, margins), folder, as_json=as_json)
 
 
 def show(judged: Judged, folder: Path | None, *, as_json: bool) -> ExitStatus:

@@ -171,32 +171,31 @@ def _bare(
 def _refused(
     before: Mapping[int, Sample], after: Mapping[int, Sample], base_wrong: str | None, head_wrong: str | None
 ) -> tuple[Verdict, tuple[str, ...]] | None:
-    """The verdict where there is nothing to compare, and why; None where the two can be compared."""
-    for verdict, outcome in ((Verdict.FAILED, "failed"), (Verdict.TIMEOUT, "timeout")):
-        if why := _ended(after, outcome):
-            return verdict, (f"head {why}",)
+    """The verdict where there is nothing to compare, and why: the first that holds. None where they can be compared."""
+    ended: tuple[tuple[Verdict, Outcome], ...] = ((Verdict.FAILED, "failed"), (Verdict.TIMEOUT, "timeout"))
+    found = [(verdict, f"head {why}") for verdict, outcome in ended if (why := _ended(after, outcome))]
     if not _ok(after):
-        return Verdict.MISSING, (f"head {_ended(after, 'skipped') or 'was not measured'}",)
+        found.append((Verdict.MISSING, f"head {_ended(after, 'skipped') or 'was not measured'}"))
     if head_wrong is not None:
-        return Verdict.INVALID, (f"head: {head_wrong}",)
-    troubles = [why for outcome in ("failed", "timeout", "skipped") if (why := _ended(before, outcome))]
+        found.append((Verdict.INVALID, f"head: {head_wrong}"))
     if not _ok(before):
-        return Verdict.NEW, (f"base {'; '.join(troubles) or 'was not measured'}",)
-    if broken := _ended(before, "failed"):
-        return Verdict.FAILED, (f"base {broken}",)
-    if slow := _ended(before, "timeout"):
-        return Verdict.TIMEOUT, (f"base {slow}",)
+        outcomes: tuple[Outcome, ...] = ("failed", "timeout", "skipped")
+        troubles = [why for outcome in outcomes if (why := _ended(before, outcome))]
+        found.append((Verdict.NEW, f"base {'; '.join(troubles) or 'was not measured'}"))
+    found += [(verdict, f"base {why}") for verdict, outcome in ended if (why := _ended(before, outcome))]
     if base_wrong is not None:
-        return Verdict.NOT_COMPARABLE, (f"base: {base_wrong}",)
+        found.append((Verdict.NOT_COMPARABLE, f"base: {base_wrong}"))
     unlike = _unlike(before, after)
-    return None if unlike is None else (Verdict.NOT_COMPARABLE, (unlike,))
+    if unlike is not None:
+        found.append((Verdict.NOT_COMPARABLE, unlike))
+    return (found[0][0], (found[0][1],)) if found else None
 
 
 def _ok(samples: Mapping[int, Sample]) -> list[Record]:
     return [sample.record for sample in samples.values() if sample.record.outcome == "ok"]
 
 
-def _ended(samples: Mapping[int, Sample], outcome: Outcome | str) -> str | None:
+def _ended(samples: Mapping[int, Sample], outcome: Outcome) -> str | None:
     """`failed in 2 of 12 invocations: ... (log: ...)`, or None where none did."""
     such = [sample.record for sample in samples.values() if sample.record.outcome == outcome]
     if not such:
