@@ -208,7 +208,8 @@ def aa(  # noqa: PLR0913 - one argument for each flag
     asked = folder_of(out)
     if resume and asked is None:
         raise UsageError("--resume needs the folder that it began with. Add --out DIR.")
-    pairs = pairs or (_PAIRS if sessions is None else _SEEDS)
+    if pairs is None:
+        pairs = _PAIRS if sessions is None else _SEEDS
     check_pairs(pairs)
     plan = _whole_plan(suite, selection, cells)
     version = version_at(head, "--head") if head else None

@@ -112,15 +112,15 @@ class Yardstick:
         return cls(margins=margins, known=known, fingerprint=found.fingerprint, warnings=warnings)
 
 
-def finished_run(folder: Path, flag: str = "run") -> Finished:
-    """The run in `folder`; `flag` says which one of two in messages.
+def finished_run(folder: Path) -> Finished:
+    """The run in `folder`.
 
     Raises:
         UsageError: if it has no records, is no run but a check, or cannot be read.
     """
     file = RecordFile(folder)
     if not folder.is_dir():
-        raise UsageError(f"{flag} {folder} is no folder. Name the results folder of a run.")
+        raise UsageError(f"There is no folder {folder}. Name the results folder of a finished run.")
     records = file.read()
     sessions = sorted(found.parent.name for found in folder.glob("session-*/records.jsonl"))
     if not records and sessions:

@@ -175,6 +175,7 @@ def test_aa_with_json_prints_nothing_else_and_resumes_without_measuring_again(in
     ("arguments", "said"),
     [
         (("--pairs", "11"), "12 or more"),
+        (("--pairs", "0"), "12 or more"),
         (("--invocations", "30"), "--pairs says how many"),
         (("--resume",), "Add --out DIR"),
         (("--cells", "nothing"), "nothing"),

@@ -262,6 +262,26 @@ def test_what_is_no_run_is_refused(in_this_process, tmp_path, base, why):
     assert why in done.stderr
 
 
+def test_a_folder_that_is_not_there_is_refused(in_this_process, tmp_path):
+    run_folder(tmp_path / "a", {"plain": rates()})
+
+    done = in_this_process("compare", "a", "b")
+
+    assert done.returncode == 2
+    assert "There is no folder b" in done.stderr
+
+
+def test_folders_of_one_name_are_told_apart_by_where_they_are(in_this_process, tmp_path, monkeypatch):
+    for place in ("old", "new"):
+        run_folder(tmp_path / place / "run", {"plain": rates()})
+    shown = []
+    monkeypatch.setattr("harness.regression.outputs.print_judged", lambda judged, console: shown.append(judged))
+
+    in_this_process("compare", "old/run", "new/run")
+
+    assert (shown[0].base_name, shown[0].head_name) == ("old/run", "new/run")
+
+
 def test_cells_whose_noise_is_known_have_margins_of_their_own(tmp_path):
     runtimes = {"quiet": rates(), "noisy": rates(name="b"), "unknown": rates(name="c")}
     base = finished_run(run_folder(tmp_path / "a", runtimes))
