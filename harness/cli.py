@@ -1,6 +1,7 @@
-"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and four more.
+"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and eight more.
 
-Those, on the paper, are `claims`, `reproduce`, `ladder` and `amortisation`. Exit statuses are those of
+Four are on the paper: `claims`, `reproduce`, `ladder` and `amortisation`. Four, in `harness.regression`,
+say whether something changed: `check`, `compare`, `baseline` and `aa`. Exit statuses are those of
 `harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
 `--json`, standard output holds JSON and nothing else. Modules that take time to import wait for the
 command that needs them.
@@ -32,6 +33,7 @@ from harness.options import (
     print_json,
 )
 from harness.regression import commands as regression
+from harness.regression import finished_commands as finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -440,6 +442,9 @@ def graph(
 
 
 app.command(regression.check)
+app.command(regression.aa)
+app.command(finished.compare)
+app.command(finished.baseline)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -30,6 +30,8 @@ __all__ = [
     "print_json",
 ]
 
+_NUMBERS = ("invocations", "warmup_rounds", "rounds", "measure_s", "timeout_s", "seed")
+"""What overrides a suite's settings."""
 _UNBOUNDED_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
@@ -72,6 +74,15 @@ class Selection:
         names = {name: "--" + name.strip("_").replace("_", "-") for name in asdict(self)}
         return [names[name] for name, value in asdict(self).items() if value is not None]
 
+    def words(self) -> list[str]:
+        """The command line that makes this selection."""
+        found = [f"--workload={self.workload}"] if self.workload is not None else []
+        found += [f"--set={setting}" for setting in self.set_ or ()]
+        found += [f"--runtime={runtime}" for runtime in self.runtime or ()]
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        given = {name.replace("_", "-"): value for name, value in numbers.items() if value is not None}
+        return [*found, *(f"--{name}={value}" for name, value in given.items())]
+
     def plan(self, suite_name: str | None) -> Plan:
         """The plan for this selection.
 
@@ -93,8 +104,7 @@ class Selection:
         else:
             assert suite_name is not None
             suite = read_suite(suite_name)
-        numbers = ("invocations", "warmup_rounds", "rounds", "measure_s", "timeout_s", "seed")
-        overrides = {name: value for name in numbers if (value := getattr(self, name)) is not None}
+        overrides = {name: value for name in _NUMBERS if (value := getattr(self, name)) is not None}
         return plan_of(suite, overrides, self.runtime or [])
 
 
