@@ -7,7 +7,6 @@ logs; and in `check.json` what was compared.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -267,9 +266,3 @@ class Check:
                 f"{how}. "
                 "Give more with --budget-s, or choose fewer cells with --cells."
             )
-
-
-def resume_command(folder: Path, suite: str, base: str, head: str | None) -> str:
-    """What to type to go on with the check in `folder`."""
-    parts = ["reactorbench", "check", suite, "--base", base, *(["--head", head] if head else [])]
-    return shlex.join([*parts, "--resume", "--out", str(folder)])

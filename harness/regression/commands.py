@@ -108,7 +108,6 @@ def check(  # noqa: PLR0913 - one argument for each flag
         Design,
         judged_folder,
         plan_of_check,
-        resume_command,
         side_facts,
     )
     from harness.regression.judging import Margins
@@ -163,7 +162,10 @@ def check(  # noqa: PLR0913 - one argument for each flag
     prepare_folder(folder, resume=resume)
     _begin(folder, plan, design, resume=resume)
     progress = _progress(plan, design, to_stderr=json)
-    go_on = resume_command(folder, suite or _DEFAULT_SUITE, base, head)
+    flags = [f"--base={base}", *([f"--head={head}"] if head else [])]
+    flags += [f"--base-name={base_name}", f"--head-name={head_name}", *(f"--cells={cell}" for cell in cells or ())]
+    again = _command("check", suite, selection, flags)
+    go_on = _resumed(again, folder)
     Check(
         plan=plan,
         design=design,
@@ -187,7 +189,7 @@ def check(  # noqa: PLR0913 - one argument for each flag
             spy=py_spy(),
             resume=go_on,
         ).profile(judged_folder(folder), planned_pairings(plan))
-    return show(judged_folder(folder), folder, as_json=json)
+    return show(replace(judged_folder(folder), command=again), folder, as_json=json)
 
 
 def aa(  # noqa: PLR0913 - one argument for each flag

@@ -138,7 +138,9 @@ def margin_of(noise: float, sessions: int) -> float:
 
 def percent(fraction: float) -> str:
     """`6.2 %`, `0.34 %`, `12 %`."""
-    return f"{fraction * 100:.2g} %" if abs(fraction) < 1 else f"{fraction * 100:.0f} %"
+    number = fraction * 100
+    # Two digits of a hundred would be written as a power of ten.
+    return f"{number:.2g} %" if abs(number) < 99.5 else f"{number:.0f} %"  # noqa: PLR2004
 
 
 def _of_cell(sessions: Sequence[Mapping[int, Sample]]) -> CellNoise | None:

@@ -256,7 +256,9 @@ def test_a_margin_is_never_below_what_is_sure_and_never_a_whole(noise, sessions,
 
 
 def test_percent_is_short():
-    assert [percent(x) for x in (0.0034, 0.062, 0.124, 1.5)] == ["0.34 %", "6.2 %", "12 %", "150 %"]
+    texts = [percent(x) for x in (0.0034, 0.062, 0.124, 0.994, 0.9975, 1.5)]
+
+    assert texts == ["0.34 %", "6.2 %", "12 %", "99 %", "100 %", "150 %"]
 
 
 def test_sessions_are_whole_runs_of_the_same_seeds_and_more_can_be_added(in_this_process, measured, tmp_path):

@@ -475,7 +475,8 @@ def unmeasured(monkeypatch):
     monkeypatch.setattr("harness.runner.check_pairings", refuse)
 
 
-def test_a_run_is_saved_checked_against_and_taken_over(reactorbench, tmp_path):
+@pytest.mark.timeout(900)  # twelve real invocations, however busy the machine is
+def test_a_run_is_saved_and_checked_against(reactorbench, tmp_path):
     run = reactorbench("run", *COUNTING, "--invocations", "6", "--seed", "3", "--no-figures", "--out", "a")
     assert run.returncode == 0, run.stderr
     saved = reactorbench("baseline", "save", "main", "a")
@@ -489,8 +490,6 @@ def test_a_run_is_saved_checked_against_and_taken_over(reactorbench, tmp_path):
     assert judgement["interleaved"] is False
     assert [pair["seed"] for pair in judgement["pairs"]] == [3, 4, 5, 6, 7, 8]
     assert (tmp_path / "b" / "verdicts.json").is_file()
-    again = reactorbench("check", *COUNTING, "--baseline", "main", "--out", "b", "--resume", "--json")
-    assert json.loads(again.stdout)["judgements"] == json.loads(done.stdout)["judgements"]
     assert len(RecordFile(tmp_path / "b").read()) == 6
 
 
