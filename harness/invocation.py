@@ -95,6 +95,7 @@ def measure(  # noqa: PLR0913 - what an invocation depends on
         warmup_rounds=cell.warmup_rounds,
         rounds=cell.rounds,
         measure_s=cell.measure_s,
+        metrics=list(cell.metrics),
     )
     child = _Child(
         mode="measure",

@@ -58,6 +58,8 @@ class MeasureJob(msgspec.Struct, frozen=True, kw_only=True):
     warmup_rounds: int
     rounds: int
     measure_s: float
+    metrics: list[str] = []
+    """What else to measure, by name. A child of a version without metrics measures none."""
 
 
 class Pairing(msgspec.Struct, frozen=True, kw_only=True):

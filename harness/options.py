@@ -21,6 +21,7 @@ __all__ = [
     "NOTHING",
     "Cells",
     "Json",
+    "Reporters",
     "Selection",
     "Set",
     "Suite",
@@ -37,6 +38,10 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on
 Cells = Annotated[
     list[str] | None,
     Parameter(negative="", help="Only the cells of the suite whose names match, as 'figure1-*'; several times."),
+]
+Reporters = Annotated[
+    list[str] | None,
+    Parameter(name="--reporter", negative="", help="NAME: another form to write the report in; several times."),
 ]
 Suite = Annotated[str | None, Parameter(help="A shipped suite by name, or the path of a TOML file.")]
 WorkloadName = Annotated[str, Parameter(help="A workload by name.")]
@@ -66,6 +71,8 @@ class Selection:
     """Seconds after which an invocation is ended with all its processes."""
     seed: int | None = None
     """Seed of block 0; block b uses seed + b."""
+    metric: Annotated[list[str] | None, Parameter(negative="")] = None
+    """NAME: what else to measure, as cpu_s; may be given several times."""
 
     def given(self) -> list[str]:
         """The flags that were given."""
@@ -95,6 +102,8 @@ class Selection:
             suite = read_suite(suite_name)
         numbers = ("invocations", "warmup_rounds", "rounds", "measure_s", "timeout_s", "seed")
         overrides = {name: value for name in numbers if (value := getattr(self, name)) is not None}
+        if self.metric:
+            overrides["metrics"] = self.metric
         return plan_of(suite, overrides, self.runtime or [])
 
 
