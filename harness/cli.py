@@ -24,6 +24,7 @@ from harness.options import (
     NOTHING,
     Cells,
     Json,
+    Reporters,
     Selection,
     Set,
     Suite,
@@ -62,6 +63,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
     out: str | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     figures: bool = True,
+    reporter: Reporters = None,
     json: Json = False,
 ) -> ExitStatus:
     """Measure a suite, or one workload, on several runtimes, and report.
@@ -77,9 +79,10 @@ def run(  # noqa: PLR0913 - one argument for each flag
     """
     from harness.plan import PlanFile, select_cells
     from harness.progress import progress_on, rows_of
-    from harness.report import write_report
+    from harness.reporters import checked_names
     from harness.runner import Runner, prepare_folder
 
+    reporters = checked_names(reporter or [])
     asked = folder_of(out)
     plan = _plan_to_run(suite, selection, asked, resume=resume)
     select_cells(plan, cells or [])
@@ -93,7 +96,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
     Runner(
         plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json), rows_of(plan)), cells=cells or []
     ).run()
-    return _show(write_report(folder, figures=figures), as_json=json)
+    return _reported(folder, reporters, figures=figures, as_json=json)
 
 
 @app.command
@@ -105,6 +108,7 @@ def report(  # noqa: PLR0913 - one argument for each flag
     margin: float | None = None,
     beyond: float | None = None,
     target: float | None = None,
+    reporter: Reporters = None,
     json: Json = False,
 ) -> ExitStatus:
     """Make the tables and figures of a run, or the verdicts of a check, anew from its records.
@@ -121,7 +125,11 @@ def report(  # noqa: PLR0913 - one argument for each flag
         Judge a check again: the slowdown that must not pass unseen.
     """
     from harness.regression.check import DesignFile
+    from harness.reporters import checked_names
 
+    reporters = checked_names(reporter or [])
+    if DesignFile(folder).path.exists() and reporters:
+        raise UsageError(f"{folder} holds a check, and reporters are given the rows of a run. Leave --reporter out.")
     if DesignFile(folder).path.exists():
         return regression.report_check(folder, margin=margin, beyond=beyond, target=target, as_json=json)
     if any(given is not None for given in (margin, beyond, target)):
@@ -129,9 +137,7 @@ def report(  # noqa: PLR0913 - one argument for each flag
             f"{folder} holds no check, so there are no verdicts to judge by other margins. Name the folder of a check, "
             "or compare two runs: reactorbench compare A B --margin ..."
         )
-    from harness.report import write_report
-
-    return _show(write_report(folder, figures=figures), as_json=json)
+    return _reported(folder, reporters, figures=figures, as_json=json)
 
 
 @app.command
@@ -299,7 +305,7 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
 
 @app.command(name="list")
 def list_all(*, json: Json = False) -> ExitStatus:
-    """Show suites, workloads and runtimes, with their parameters and options."""
+    """Show suites, workloads and runtimes, with their parameters and options, metrics and reporters."""
     from harness.listing import listing, print_listing
 
     if json:
@@ -492,6 +498,15 @@ def _plan_to_run(suite: str | None, selection: Selection, out: Path | None, *, r
             "Leave that out, or begin a new run in another folder."
         )
     return PlanFile(out).read()
+
+
+def _reported(folder: Path, reporters: Sequence[str], *, figures: bool, as_json: bool) -> ExitStatus:
+    """Write the report on `folder`, also in the forms of `reporters`, and show it."""
+    from harness.report import report_with
+
+    made, failures = report_with(folder, reporters, figures=figures)
+    status = _show(made, as_json=as_json)
+    return _failed("\n".join(failures), ExitStatus.FAILED_OR_INVALID) if failures else status
 
 
 def _show(made: Report, *, as_json: bool) -> ExitStatus:

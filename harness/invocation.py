@@ -101,6 +101,7 @@ def measure(  # noqa: PLR0913 - what an invocation depends on
         rounds=cell.rounds,
         measure_s=cell.measure_s,
         profile=profile,
+        metrics=list(cell.metrics),
     )
     child = _Child(
         mode="measure",

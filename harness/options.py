@@ -21,6 +21,7 @@ __all__ = [
     "NOTHING",
     "Cells",
     "Json",
+    "Reporters",
     "Selection",
     "Set",
     "Suite",
@@ -39,6 +40,10 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on
 Cells = Annotated[
     list[str] | None,
     Parameter(negative="", help="Only the cells of the suite whose names match, as 'figure1-*'; several times."),
+]
+Reporters = Annotated[
+    list[str] | None,
+    Parameter(name="--reporter", negative="", help="NAME: another form to write the report in; several times."),
 ]
 Suite = Annotated[str | None, Parameter(help="A shipped suite by name, or the path of a TOML file.")]
 WorkloadName = Annotated[str, Parameter(help="A workload by name.")]
@@ -68,6 +73,8 @@ class Selection:
     """Seconds after which an invocation is ended with all its processes."""
     seed: int | None = None
     """Seed of block 0; block b uses seed + b."""
+    metric: Annotated[list[str] | None, Parameter(negative="")] = None
+    """NAME: what else to measure, as cpu_s; may be given several times."""
 
     def given(self) -> list[str]:
         """The flags that were given."""
@@ -81,6 +88,7 @@ class Selection:
         found += [f"--runtime={runtime}" for runtime in self.runtime or ()]
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         given = {name.replace("_", "-"): value for name, value in numbers.items() if value is not None}
+        found += [f"--metric={metric}" for metric in self.metric or ()]
         return [*found, *(f"--{name}={value}" for name, value in given.items())]
 
     def plan(self, suite_name: str | None) -> Plan:
@@ -105,6 +113,8 @@ class Selection:
             assert suite_name is not None
             suite = read_suite(suite_name)
         overrides = {name: value for name in _NUMBERS if (value := getattr(self, name)) is not None}
+        if self.metric:
+            overrides["metrics"] = self.metric
         return plan_of(suite, overrides, self.runtime or [])
 
 
