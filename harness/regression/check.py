@@ -183,7 +183,6 @@ class Check:
     versions: Mapping[str, Version]
     resume: str
     """What to type to go on after an interruption."""
-    cells: Sequence[str] = ()
     budget_s: float | None = None
 
     def run(self) -> None:
@@ -199,7 +198,6 @@ class Check:
             plan=self.plan,
             folder=self.folder,
             progress=self.progress,
-            cells=self.cells,
             versions=self.versions,
             resume=self.resume,
         )
@@ -241,7 +239,6 @@ class Check:
             plan=pilot,
             folder=folder,
             progress=self.progress,
-            cells=self.cells,
             versions=self.versions,
             resume=self.resume,
         ).run()
