@@ -7,6 +7,7 @@ logs; and in `check.json` what was compared.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -243,6 +244,7 @@ class Check:
             resume=self.resume,
         ).run()
         once_s = perf_counter() - began
+        shutil.rmtree(folder)
         first_s, second_s = (2 * pairs * once_s for pairs in (self.design.first_pairs, self.design.second_pairs))
         self.progress.message(
             f"{self.design.first_pairs} pairs of each cell take about {in_minutes(first_s)}"
