@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -94,22 +95,32 @@ def run(  # noqa: PLR0913 - one argument for each flag
 
 @app.command
 def report(
-    folder: Annotated[Path, Parameter(help="Results folder of a run.")],
+    folder: Annotated[Path, Parameter(help="Results folder of a run or of a check.")],
     /,
     *,
     figures: bool = True,
+    html: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> ExitStatus:
-    """Make the tables and figures of a run anew from its records.
+    """Make the tables and figures of a run, or the verdicts of a check, anew from its records.
 
     Parameters
     ----------
     figures
         Draw figures too.
+    html
+        Write report.html too: one file for a browser.
     """
+    if regression.is_check(folder):
+        return regression.report(folder, html=html, as_json=json)
     from harness.report import write_report
 
-    return _show(write_report(folder, figures=figures), as_json=json)
+    made = write_report(folder, figures=figures)
+    if html:
+        from harness.page import write_run_page
+
+        made = replace(made, files=(*made.files, write_run_page(folder)))
+    return _show(made, as_json=json)
 
 
 @app.command

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.regression.check import Design
     from harness.regression.judged import Judged
 
-__all__ = ["check", "show"]
+__all__ = ["check", "is_check", "report", "show"]
 
 _DEFAULT_SUITE = "ci"
 
@@ -124,11 +124,29 @@ def check(  # noqa: PLR0913 - one argument for each flag
     return show(judged_folder(folder), folder, as_json=json)
 
 
-def show(judged: Judged, folder: Path, *, as_json: bool) -> ExitStatus:
+def is_check(folder: Path) -> bool:
+    """Whether `folder` holds a check, and no run."""
+    from harness.regression.check import DesignFile
+
+    return DesignFile(folder).path.exists()
+
+
+def report(folder: Path, *, html: bool, as_json: bool) -> ExitStatus:
+    """Show the check in `folder` anew from its records, and with `html` write its page."""
+    from harness.regression.check import judged_folder
+
+    return show(judged_folder(folder), folder, as_json=as_json, html=html)
+
+
+def show(judged: Judged, folder: Path, *, as_json: bool, html: bool = False) -> ExitStatus:
     """Write every form of `judged` to `folder`, and print it; GitHub Actions gets its forms where it runs this."""
     from harness.regression.outputs import annotate, print_judged, to_json, write_outputs
 
     files = write_outputs(judged, folder)
+    if html:
+        from harness.page import write_check_page
+
+        files.append(write_check_page(folder, judged))
     if as_json:
         print_json(to_json(judged))
     else:
