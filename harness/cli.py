@@ -1,6 +1,6 @@
-"""The command line: `reactorbench run`, `report`, `list`, `plan`, `trace`, `verify`, `graph`, and four on the paper.
+"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and four more.
 
-Those are `claims`, `reproduce`, `ladder` and `amortisation`. Exit statuses are those of
+Those, on the paper, are `claims`, `reproduce`, `ladder` and `amortisation`. Exit statuses are those of
 `harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
 `--json`, standard output holds JSON and nothing else. Modules that take time to import wait for the
 command that needs them.
@@ -75,7 +75,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
         Draw figures at the end.
     """
     from harness.plan import PlanFile, select_cells
-    from harness.progress import progress_on
+    from harness.progress import progress_on, rows_of
     from harness.report import write_report
     from harness.runner import Runner, prepare_folder
 
@@ -89,16 +89,21 @@ def run(  # noqa: PLR0913 - one argument for each flag
         file.extend(plan)
     else:
         file.write(plan)
-    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json)), cells=cells or []).run()
+    Runner(
+        plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json), rows_of(plan)), cells=cells or []
+    ).run()
     return _show(write_report(folder, figures=figures), as_json=json)
 
 
 @app.command
-def report(
-    folder: Annotated[Path, Parameter(help="Results folder of a run or of a check.")],
+def report(  # noqa: PLR0913 - one argument for each flag
+    folder: Annotated[Path, Parameter(help="Results folder of a run or a check.")],
     /,
     *,
     figures: bool = True,
+    margin: float | None = None,
+    beyond: float | None = None,
+    target: float | None = None,
     html: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> ExitStatus:
@@ -107,12 +112,25 @@ def report(
     Parameters
     ----------
     figures
-        Draw figures too.
+        Draw figures too; a check has none.
+    margin
+        Judge a check again: a cell is the same within this fraction of no change. The check's own if not given.
+    beyond
+        Judge a check again: slower or faster wholly beyond this fraction.
+    target
+        Judge a check again: the slowdown that must not pass unseen.
     html
         Write report.html too: one file for a browser.
     """
-    if regression.is_check(folder):
-        return regression.report(folder, html=html, as_json=json)
+    from harness.regression.check import DesignFile
+
+    if DesignFile(folder).path.exists():
+        return regression.report_check(folder, margin=margin, beyond=beyond, target=target, html=html, as_json=json)
+    if any(given is not None for given in (margin, beyond, target)):
+        raise UsageError(
+            f"{folder} holds no check, so there are no verdicts to judge by other margins. Name the folder of a check, "
+            "or compare two runs: reactorbench compare A B --margin ..."
+        )
     from harness.report import write_report
 
     made = write_report(folder, figures=figures)
@@ -267,7 +285,7 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
         UsageError: if `folder` holds another run, or the input is bad.
     """
     from harness.plan import PlanFile, select_cells
-    from harness.progress import progress_on
+    from harness.progress import progress_on, rows_of
     from harness.report import write_report
     from harness.runner import Runner, prepare_folder
 
@@ -282,7 +300,7 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
         file.write(plan)
     else:
         file.extend(plan)
-    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=True)), cells=cells).run()
+    Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=True), rows_of(plan)), cells=cells).run()
     write_report(folder, figures=False)
 
 
@@ -295,6 +313,20 @@ def list_all(*, json: Json = False) -> ExitStatus:
         print_json(listing())
     else:
         print_listing(console_on())
+    return ExitStatus.OK
+
+
+@app.command
+def doctor(*, json: Json = False) -> ExitStatus:
+    """Say what is missing, noisy or mis-set on this machine for measuring, and how to mend it; takes four seconds."""
+    from harness.doctor import examine, print_examination, told_on
+
+    with told_on(console_on(to_stderr=True)) as tell:
+        examination = examine(tell)
+    if json:
+        print_json(examination.to_json())
+    else:
+        print_examination(examination, console_on())
     return ExitStatus.OK
 
 

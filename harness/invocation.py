@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import site
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 import msgspec
 
@@ -27,6 +26,7 @@ import harness
 from harness.job import CheckJob, CheckResult, Folder, MeasureJob, Pairing, Phase, TraceJob, TraceResult
 from harness.process_tree import ProcessTree
 from harness.records import Measurement, Record
+from harness.scratch import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.plan import Invocation
     from harness.versions import Version
 
-__all__ = ["check_pairings", "environment", "measure", "skipped_record", "trace"]
+__all__ = ["THREAD_LIMITS", "check_pairings", "environment", "measure", "skipped_record", "trace"]
 
 
 Result = TypeVar("Result", bound=msgspec.Struct)
@@ -48,19 +48,26 @@ _CHECK_TIMEOUT_S = 180.0
 _STACK_DUMP_S = 0.3
 """What a hung child gets to write its stacks to the log."""
 
+_LONGEST_LOG = 64 * 2**20
+_KEPT_OF_LOG = 2**20
+"""Bytes."""
+
 _MOST_PADDING = 4096
 """Bytes: a page, after which the layout of a stack repeats."""
 
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
+THREAD_LIMITS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "NUMEXPR_NUM_THREADS": "1",
+        "VECLIB_MAXIMUM_THREADS": "1",
+    }
 )
+"""The same for every runtime: members are what runs in parallel, not the libraries inside one."""
 
 
-def measure(
+def measure(  # noqa: PLR0913 - what an invocation depends on
     invocation: Invocation,
     *,
     log: Path,
@@ -162,7 +169,7 @@ def environment(inherited: Mapping[str, str], seed: int, *, is_foreign: bool = F
     that `is_foreign` finds its modules by itself: this project's must not come before those that it has installed.
     """
     variables = {name: value for name, value in inherited.items() if name != "RAY_ADDRESS"}
-    variables |= dict.fromkeys(_THREADS, "1")
+    variables |= THREAD_LIMITS
     variables |= {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -216,6 +223,7 @@ class _Child:
         with _shared_folder() as folder, self.log.open("ab") as log:
             folder.job.write_bytes(msgspec.json.encode(self.job))
             ending = self._run_and_clean(folder, log)
+            _shorten(self.log)
             if not folder.result.exists():
                 return ending, None
             return ending, msgspec.json.decode(folder.result.read_bytes(), type=result_type)
@@ -255,6 +263,7 @@ class _Child:
                 _dump_stacks(process)
                 return _Ending(status=0, timed_out_in=phase)
             self.watch(phase, elapsed_s)
+            _shorten(self.log)
             pause_s = _SAMPLE_MEASURING_S if phase is Phase.MEASURING else _SAMPLE_S
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return _Ending(status=process.wait(min(pause_s, self.timeout_s - elapsed_s)))
@@ -274,13 +283,23 @@ class _Child:
 @contextlib.contextmanager
 def _shared_folder() -> Iterator[Folder]:
     """A short-named folder that is gone afterwards, whatever a runtime put there."""
-    path = Path(tempfile.mkdtemp(prefix="rb-"))
-    try:
+    with temporary_folder() as path:
         folder = Folder(path)
         folder.scratch.mkdir()
         yield folder
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+
+
+def _shorten(log: Path) -> None:
+    """Cut a log that grows without bounds, so that it cannot fill the disk that records go to: its beginning stays.
+
+    The child writes at the end of the file, wherever that is.
+    """
+    if log.stat().st_size <= _LONGEST_LOG:
+        return
+    with log.open("r+b") as file:
+        file.truncate(_KEPT_OF_LOG)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n[harness] The log grew too long; what followed here was cut.\n")
 
 
 def _dump_stacks(process: subprocess.Popen[bytes]) -> None:
@@ -316,5 +335,5 @@ def _record(invocation: Invocation, machine: Mapping[str, Any], log: Path | None
         rounds=invocation.cell.rounds,
         machine=dict(machine),
         log=None if log is None else f"{log.parent.name}/{log.name}",
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        started_at=datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
     )

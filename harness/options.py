@@ -113,6 +113,7 @@ def folder_of(out: str | None) -> Path | None:
 
 
 def print_json(value: Any) -> None:
+    """Print `value` on standard output, as JSON for people to read too."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 

@@ -59,7 +59,7 @@ class ProcessTree:
         """Leave out what is there already."""
         self._self = psutil.Process()
         self._before = set(self._self.children(recursive=True))
-        self._began_s = time.time()
+        self._shared_before = _shared_memory()
         self._seen: set[psutil.Process] = set()
 
     def sample(self) -> None:
@@ -107,18 +107,22 @@ class ProcessTree:
         self._remove_shared_memory()
 
     def _remove_shared_memory(self) -> None:
-        """Unlink what a killed process left in shared memory: young entries that carry its id in their name."""
-        if not _SHARED_MEMORY.is_dir():
-            return
+        """Unlink what a killed process left in shared memory: new entries that carry its id in their name."""
         pids = {process.pid for process in self._seen}
-        for entry in _SHARED_MEMORY.iterdir():
-            named = _ENTRY_WITH_PID.match(entry.name)
+        for name in _shared_memory() - self._shared_before:
+            named = _ENTRY_WITH_PID.match(name)
             if named is None or int(named[1]) not in pids:
                 continue
+            entry = _SHARED_MEMORY / name
             # It may have gone meanwhile, or belong to another user's process that has the same number elsewhere.
             with contextlib.suppress(OSError):
-                if entry.stat().st_mtime >= self._began_s - 1 and entry.stat().st_uid == os.getuid():
+                if entry.stat().st_uid == os.getuid():
                     entry.unlink()
+
+
+def _shared_memory() -> set[str]:
+    """The names of all entries that there are."""
+    return {entry.name for entry in _SHARED_MEMORY.iterdir()} if _SHARED_MEMORY.is_dir() else set()
 
 
 def _reap(process: psutil.Process) -> None:

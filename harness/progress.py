@@ -13,6 +13,7 @@ from rich.text import Text
 
 from harness.estimate import Estimator, in_minutes
 from harness.machine import available_memory
+from harness.plan import in_plan_order
 from harness.records import Record
 from harness.report import summary_table
 from harness.summary import SummaryRow, summarise
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from harness.plan import Invocation
+    from harness.plan import Invocation, Plan
     from harness.runner import Checked
 
-__all__ = ["LiveProgress", "Names", "PlainProgress", "Progress", "Tabulate", "progress_on"]
+__all__ = ["LiveProgress", "Names", "PlainProgress", "Progress", "Tabulate", "progress_on", "rows_of"]
 
 _REFRESH_S = 1.0
 """Drawing takes a processor some milliseconds, which the rounds may want."""
@@ -75,9 +76,9 @@ Tabulate = Callable[[Sequence[Record], int], RenderableType]
 """Makes a table of records for a terminal of so many columns."""
 
 
-def as_rows(records: Sequence[Record], width: int) -> RenderableType:
-    """The table of a report, rows in the order in which they appear in `records`."""
-    return summary_table(summarise(records), width=width)
+def rows_of(plan: Plan | None) -> Tabulate:
+    """The table of a report, rows in the order of `plan`; of appearance without one."""
+    return lambda records, width: summary_table(summarise(in_plan_order(records, plan)), width=width, cells_only=True)
 
 
 class PlainProgress:
@@ -149,11 +150,11 @@ class LiveProgress(PlainProgress):
     """The table as it grows, and below it what runs now."""
 
     def __init__(
-        self, console: Console, clock: Callable[[], float] = time.monotonic, tabulate: Tabulate = as_rows
+        self, console: Console, clock: Callable[[], float] = time.monotonic, tabulate: Tabulate | None = None
     ) -> None:
         """Draw on `console`, a terminal; `tabulate` makes the table of the records so far, for so many columns."""
         super().__init__(console, clock)
-        self._tabulate = tabulate
+        self._tabulate = tabulate or rows_of(None)
         self._records: list[Record] = []
         self._current: Invocation | None = None
         self._table: RenderableType = Text("")
@@ -221,7 +222,7 @@ class LiveProgress(PlainProgress):
             self._live.update(Group(self._table, Text(status, style="bold")), refresh=True)
 
 
-def progress_on(console: Console, tabulate: Tabulate = as_rows) -> PlainProgress:
+def progress_on(console: Console, tabulate: Tabulate | None = None) -> PlainProgress:
     """Live where `console` is a terminal that can redraw, with the table that `tabulate` makes; plain elsewhere."""
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveProgress(console, tabulate=tabulate)

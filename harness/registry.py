@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -20,9 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from importlib.metadata import EntryPoint
 
-__all__ = ["Plugin", "Plugins", "missing_module", "runtimes", "version_of", "workloads"]
+__all__ = ["Plugin", "Plugins", "installable", "missing_module", "runtimes", "version_of", "workloads"]
 
 Kind = TypeVar("Kind", Runtime, Workload)
+
+_RUNTIMES = "reactorbench.runtimes"
+_WORKLOADS = "reactorbench.workloads"
+
+_OTHERWISE_NAMED = {"cv2": "opencv-python-headless"}
+"""Distributions that a module's name does not lead to."""
+_REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*\bextra\s*==\s*[\"'](?P<extra>[^\"']+))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +92,43 @@ class Plugins(Generic[Kind]):
 
 def runtimes() -> Plugins[Runtime]:
     """The runtimes that are installed."""
-    return Plugins("reactorbench.runtimes", Runtime)
+    return Plugins(_RUNTIMES, Runtime)
 
 
 def workloads() -> Plugins[Workload]:
     """The workloads that are installed."""
-    return Plugins("reactorbench.workloads", Workload)
+    return Plugins(_WORKLOADS, Workload)
 
 
 def missing_module(modules: Iterable[str]) -> str | None:
     """The first of `modules` that cannot be found; nothing is imported, not even the packages around one."""
     return next((module for module in modules if not _is_there(module)), None)
+
+
+def installable(module: str) -> str:
+    """What pip is to install for `module`: an extra of whoever provides a plug-in, where one has it; else its name."""
+    package = module.partition(".")[0]
+    wanted = _OTHERWISE_NAMED.get(package, package.replace("_", "-"))
+    required = list(_requirements())
+    exactly = [one for one in required if one[1] == wanted]
+    # `pygame` comes from `pygame-ce` too.
+    for distribution, name, extra in exactly or [one for one in required if one[1].startswith(f"{wanted}-")]:
+        return f"{distribution}[{extra}]" if extra else name
+    return wanted
+
+
+def _requirements() -> Iterator[tuple[str, str, str | None]]:
+    """Of each distribution with plug-ins: its name, and what it requires, for which of its extras."""
+    entries = [e for group in (_RUNTIMES, _WORKLOADS) for e in importlib.metadata.entry_points(group=group)]
+    for provider in {entry.dist.name: entry.dist for entry in entries if entry.dist is not None}.values():
+        for requirement in provider.requires or ():
+            read = _REQUIREMENT.match(requirement)
+            if read is not None and _normal(read["name"]) != _normal(provider.name):
+                yield provider.name, _normal(read["name"]), read["extra"]
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def version_of(module: str) -> str | None:

@@ -6,6 +6,7 @@ still appends to it.
 
 from __future__ import annotations
 
+import csv
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ExitStatus, UsageError
 from harness.plan import PlanFile, in_plan_order, key_of
 from harness.records import RecordFile
+from harness.scaling import scalings
 from harness.statistics import INTERVAL
-from harness.summary import COLUMNS, cells_of, exit_status, finding, flat, summarise
+from harness.summary import COLUMNS, SEQUENTIAL, cells_of, exit_status, finding, flat, summarise
+from harness.totals import BEST_RAY, totals
+from harness.totals import COLUMNS as TOTALS_COLUMNS
+from harness.totals import flat as flat_totals
 from harness.wording import (
     DASH,
     Labels,
@@ -32,15 +37,17 @@ from harness.wording import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
     from rich.table import Table
 
     from harness.records import Record
+    from harness.scaling import Fit, Scaling
     from harness.statistics import Estimate
     from harness.summary import SummaryRow
+    from harness.totals import Totals
 
 __all__ = ["Report", "markdown_table", "summary_table", "warning_lines", "warnings_of", "write_report"]
 
@@ -70,6 +77,7 @@ class Report:
             "rows": [
                 flat(row) | {"parameters": dict(row.parameters), "options": dict(row.options)} for row in self.rows
             ],
+            "totals": flat_totals(totals(self.rows).values()),
             "files": [str(file.relative_to(self.folder)) for file in self.files],
             "warnings": list(self.warnings),
         }
@@ -87,6 +95,8 @@ class Report:
 def write_report(folder: Path, *, figures: bool = True) -> Report:
     """Summarise `folder/records.jsonl`; write `summary.csv`, `table.md` and, unless `figures` is false, `figures/`.
 
+    `totals.csv` is written where some workload has two or more cells.
+
     Raises:
         UsageError: if there are no records, one of them cannot be read, or `folder` cannot be written.
     """
@@ -101,6 +111,7 @@ def write_report(folder: Path, *, figures: bool = True) -> Report:
     warnings = warnings_of(file, records)
     try:
         files = [_write_csv(rows, folder / "summary.csv"), _write_markdown(rows, warnings, folder / "table.md")]
+        files += _write_totals(rows, folder / "totals.csv")
         files += _renew_figures(rows, records, folder / "figures", wanted=figures)
     except OSError as error:
         in_the_way = isinstance(error, FileExistsError | IsADirectoryError | NotADirectoryError)
@@ -179,12 +190,12 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Section:
-    """The table of one cell, for whichever form it is shown in."""
+    """The table of one cell, or of all cells of a workload, for whichever form it is shown in."""
 
     title: str
     details: str
     headings: tuple[str, ...]
-    """The same in all sections of a page."""
+    """The same in all sections of a page that are of one kind."""
     lines: tuple[tuple[_Entry, ...], ...]
     """Each with an entry for every heading."""
     notes: tuple[str, ...]
@@ -197,19 +208,24 @@ _NO_TERMINAL = 80
 """Columns that rich assumes where there is no terminal."""
 
 
-def summary_table(rows: Sequence[SummaryRow], *, width: int = _NO_TERMINAL) -> Table:
+def summary_table(rows: Sequence[SummaryRow], *, width: int = _NO_TERMINAL, cells_only: bool = False) -> Table:
     """The table for a terminal: a section for each cell, low and high below each number, notes below the section.
 
     Sections align with one another where that fits into `width` columns; nothing is cut off in narrower ones.
+    `cells_only` leaves out what sums up several, as suits a run that goes on. Where not everything fits, the column
+    "per core" gives way, which other columns imply.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    sections = _sections(rows)
-    widths = _widths(sections, width)
+    sections = _sections(rows, cells_only=cells_only)
+    if not all(_fits(alike, width) for alike in _kinds(sections)):
+        sections = _sections(rows, cells_only=cells_only, without=("per core",))
     page = Table.grid()
     for section in sections:
+        (alike,) = (kind for kind in _kinds(sections) if kind[0].headings == section.headings)
+        widths = _widths(alike) if _fits(alike, width) else [0] * len(section.headings)
         table = Table(
             box=box.SIMPLE_HEAD,
             show_edge=False,
@@ -219,7 +235,7 @@ def summary_table(rows: Sequence[SummaryRow], *, width: int = _NO_TERMINAL) -> T
         )
         for position, (heading, least) in enumerate(zip(section.headings, widths, strict=True)):
             table.add_column(
-                heading.replace("over ", "over\n"),
+                _in_lines(heading),
                 justify="right" if position else "left",
                 overflow="fold",
                 min_width=least,
@@ -235,37 +251,51 @@ def summary_table(rows: Sequence[SummaryRow], *, width: int = _NO_TERMINAL) -> T
         for note in section.notes:
             page.add_row(Text(note, "dim"))
         page.add_row()
-    for note in _closing_notes(rows):
+    for note in _closing_notes(rows, sections):
         page.add_row(Text(note, "dim"))
     return page
 
 
-def _widths(sections: Sequence[_Section], available: int) -> list[int]:
-    """For each column the width that the widest entry of all sections asks for, so that sections align.
+def _in_lines(heading: str) -> str:
+    """A narrow form of `heading`."""
+    return heading.replace("over ", "over\n").replace("per ", "per\n")
 
-    Where that is more than is available, zeros: columns then wrap as each section needs.
-    """
-    headings = sections[0].headings if sections else ()
-    lines = [line for section in sections for line in section.lines]
-    widths = [
-        max([len(heading.removeprefix("over ")), *(max(len(e.text), len(e.remark)) for e in column)])
-        for heading, column in zip(headings, zip(*lines, strict=True), strict=True)
+
+def _kinds(sections: Sequence[_Section]) -> list[list[_Section]]:
+    """`sections` by their headings."""
+    kinds: dict[tuple[str, ...], list[_Section]] = {}
+    for section in sections:
+        kinds.setdefault(section.headings, []).append(section)
+    return list(kinds.values())
+
+
+def _widths(alike: Sequence[_Section]) -> list[int]:
+    """For each column the width that the widest entry of all sections, which have the same headings, asks for."""
+    lines = [line for section in alike for line in section.lines]
+    return [
+        max([*map(len, _in_lines(heading).split("\n")), *(max(len(e.text), len(e.remark)) for e in column)])
+        for heading, column in zip(alike[0].headings, zip(*lines, strict=True), strict=True)
     ]
-    gaps = 2 * (len(headings) - 1)
-    return widths if sum(widths) + gaps <= available else [0] * len(headings)
+
+
+def _fits(alike: Sequence[_Section], available: int) -> bool:
+    """Whether sections can align; where not, columns wrap as each section needs."""
+    widths = _widths(alike)
+    return sum(widths) + 2 * (len(widths) - 1) <= available
 
 
 def markdown_table(rows: Sequence[SummaryRow], warnings: Sequence[str] = ()) -> str:
     """The same table as Markdown: a heading, a pipe table and the notes for each cell; `warnings` below them."""
     parts = [f"{finding(rows)}."]
-    for section in _sections(rows):
+    sections = _sections(rows)
+    for section in sections:
         parts.append(f"### {_escaped(section.title)}")
         if section.details:
             parts.append(_escaped(section.details))
         lines = [[_escaped(f"{e.text} ({e.remark})" if e.remark else e.text) for e in line] for line in section.lines]
         parts.append(_pipes(section.headings, lines))
         parts.append("\n".join(f"- {_escaped(note)}" for note in section.notes))
-    parts += [_escaped(note) for note in _closing_notes(rows)]
+    parts += [_escaped(note) for note in _closing_notes(rows, sections)]
     parts += [_escaped(f"Warning: {warning}") for warning in warnings]
     return "\n\n".join(parts) + "\n"
 
@@ -289,22 +319,115 @@ def _escaped(text: str) -> str:
     return text
 
 
-def _sections(rows: Sequence[SummaryRow]) -> list[_Section]:
+def _sections(rows: Sequence[SummaryRow], *, cells_only: bool = False, without: Collection[str] = ()) -> list[_Section]:
+    """One for each cell, and below the last cell of a workload one for all of them; `without` are optional columns."""
     labels = Labels(rows)
-    with_efficiency = any(row.efficiency is not None for row in rows)
-    return [
-        _Section(
-            title=f"{cell[0].workload}: {labels.cell(cell[0])}",
-            details=labels.other_parameters(cell[0]),
-            headings=tuple(_columns(cell[0], labels, with_efficiency=with_efficiency)),
-            lines=tuple(tuple(_columns(row, labels, with_efficiency=with_efficiency).values()) for row in cell),
-            notes=tuple(_notes(cell, labels)),
+    columns = {heading for row in rows for heading, known in _optional(row).items() if known is not None} - {*without}
+    cells = cells_of(rows)
+    last = {cell[0].workload: number for number, cell in enumerate(cells)}
+    across = {} if cells_only else totals(rows)
+    sections = []
+    for number, cell in enumerate(cells):
+        lines = [_columns(row, labels, columns) for row in cell]
+        growing = [] if cells_only else scalings(cell)
+        sections.append(
+            _Section(
+                title=f"{cell[0].workload}: {labels.cell(cell[0])}",
+                details=labels.other_parameters(cell[0]),
+                headings=tuple(lines[0]),
+                lines=tuple(tuple(line.values()) for line in lines),
+                notes=tuple(_notes(cell, labels, growing)),
+            )
         )
-        for cell in cells_of(rows)
+        sections += [_scaling_section(cell[0], one, growing, labels) for one in growing if one.problem is None]
+        workload = cell[0].workload
+        if number == last[workload] and workload in across:
+            sections.append(_totals_section(across[workload], labels))
+    return sections
+
+
+def _totals_section(found: Totals, labels: Labels) -> _Section:
+    """The table of all cells of a workload."""
+    lines = [
+        {
+            "runtime": _Entry(text=line.row.runtime, remark=labels.remarks(line.row)),
+            "total over best Ray": _ratio(line.over[BEST_RAY].total),
+            "mean over best Ray": _ratio(line.over[BEST_RAY].mean),
+            "total over sequential": _ratio(line.over[SEQUENTIAL].total),
+            "mean over sequential": _ratio(line.over[SEQUENTIAL].mean),
+        }
+        for line in found.lines
     ]
+    notes = [f"Ratios: {ratio_form(found.estimates)}."] if found.estimates else []
+    notes += [f"Nothing is compared with {_REFERENCES[name]}: {why}." for name, why in found.problems.items()]
+    for line in found.lines:
+        own = [line.problem, *(a.problem for n, a in line.over.items() if n not in found.problems)]
+        notes += [f"{labels.runtime(line.row)}: {why}." for why in dict.fromkeys(own) if why is not None]
+    return _Section(
+        title=f"{found.workload}: all {found.cells} cells",
+        details="",
+        headings=tuple(lines[0]),
+        lines=tuple(tuple(line.values()) for line in lines),
+        notes=tuple(notes),
+    )
 
 
-def _columns(row: SummaryRow, labels: Labels, *, with_efficiency: bool) -> dict[str, _Entry]:
+def _scaling_section(row: SummaryRow, found: Scaling, all_found: Sequence[Scaling], labels: Labels) -> _Section:
+    """The table of one runtime's throughput by its workers, on the cell of `row`."""
+    assert found.amdahl is not None
+    assert found.universal is not None
+    lines = [
+        {
+            "workers": _Entry(text=str(point.workers)),
+            "over 1 worker": _ratio(point.over_one),
+            "Amdahl": _Entry(text=in_ratio(found.amdahl.at(point.workers))),
+            "Universal Scalability Law": _Entry(text=in_ratio(found.universal.at(point.workers))),
+        }
+        for point in found.points
+    ]
+    most = found.points[-1].workers
+    costs = f"sigma {in_fraction(found.universal.sigma)}, kappa {in_fraction(found.universal.kappa)}"
+    notes = [
+        f"Ratios: {ratio_form([point.over_one for point in found.points])}. The other columns are fitted to them.",
+        f"Amdahl: serial fraction {in_fraction(found.amdahl.sigma)}{_r_squared(found.amdahl)}.",
+        f"Universal Scalability Law: {costs}, {_peak(found.universal, most)}{_r_squared(found.universal)}.",
+    ]
+    if found.cores is not None and most > found.cores:
+        notes.append(f"There are {found.cores} physical cores: where there are more workers, they take turns.")
+    return _Section(
+        title=f"{row.workload}: {labels.cell(row)}, {_series(found, all_found)} by workers",
+        details="",
+        headings=tuple(lines[0]),
+        lines=tuple(tuple(line.values()) for line in lines),
+        notes=tuple(notes),
+    )
+
+
+def _series(found: Scaling, all_found: Sequence[Scaling]) -> str:
+    """The runtime's name, with its other options where that name stands for several series of the cell."""
+    is_alone = sum(one.runtime == found.runtime for one in all_found) == 1
+    return found.runtime if is_alone else f"{found.runtime} {compact_json(found.options)}"
+
+
+def _peak(fit: Fit, most: int) -> str:
+    if fit.peak is None:
+        return "no peak"
+    return f"peak at {plural(fit.peak, 'worker')}{' (beyond what was measured)' if fit.peak > most else ''}"
+
+
+def _r_squared(fit: Fit) -> str:
+    return "" if fit.r_squared is None else f", R2 {in_fraction(fit.r_squared)}"
+
+
+_REFERENCES: Mapping[str, str] = {BEST_RAY: "the best Ray", SEQUENTIAL: "the plain loop"}
+
+
+def _optional(row: SummaryRow) -> dict[str, Estimate | float | None]:
+    """What a page has a column for only where some row knows it."""
+    return {"per core": row.efficiency_per_core, "efficiency": row.efficiency}
+
+
+def _columns(row: SummaryRow, labels: Labels, optional: Collection[str]) -> dict[str, _Entry]:
     """The line of `row`: heading to entry."""
     wrong = row.outcome != "ok"
     remarks = [labels.remarks(row), row.outcome if wrong else ""]
@@ -319,7 +442,8 @@ def _columns(row: SummaryRow, labels: Labels, *, with_efficiency: bool) -> dict[
         "over best Ray": _ratio(row.over_best_ray),
         "over ray": _ratio(row.over_ray),
         "over sequential": _ratio(row.over_sequential),
-        **({"efficiency": _efficiency(row.efficiency)} if with_efficiency else {}),
+        **({"per core": _fraction(row.efficiency_per_core)} if "per core" in optional else {}),
+        **({"efficiency": _efficiency(row.efficiency)} if "efficiency" in optional else {}),
         "start-up": _Entry(
             text=DASH if row.startup_s is None else in_seconds(row.startup_s),
             remark=f"{in_count(earned_back)} rounds" if earned_back else "",
@@ -344,6 +468,10 @@ def _ratio(estimate: Estimate | None) -> _Entry:
     return _Entry(text=in_ratio(estimate.point), remark=_ends(estimate), style=style)
 
 
+def _fraction(value: float | None) -> _Entry:
+    return _Entry(text=DASH if value is None else in_fraction(value))
+
+
 def _efficiency(estimate: Estimate | None) -> _Entry:
     return _Entry(text=DASH) if estimate is None else _Entry(text=in_fraction(estimate.point), remark=_ends(estimate))
 
@@ -354,7 +482,7 @@ def _ends(estimate: Estimate) -> str:
     return "" if own or estimate.n == 1 else f"{in_fraction(estimate.low)}-{in_fraction(estimate.high)}"
 
 
-def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
+def _notes(cell: Sequence[SummaryRow], labels: Labels, growing: Sequence[Scaling]) -> list[str]:
     """What stands below the table of a cell: what the numbers are, what went wrong, what was not checked."""
     best = next((row for row in cell if row.key == row.best_ray), None)
     best_units_per_s = best.units_per_s.point if best is not None and best.units_per_s is not None else None
@@ -367,6 +495,7 @@ def _notes(cell: Sequence[SummaryRow], labels: Labels) -> list[str]:
         for row in cell
         if row.efficiency is not None and row.efficiency.low > 1 and not row.differs
     ]
+    notes += [f"{_series(one, growing)}: {one.problem}." for one in growing if one.problem is not None]
     notes += dict.fromkeys(note for row in cell for note in row.cell_notes)
     return notes
 
@@ -381,7 +510,7 @@ def _left_out(row: SummaryRow, best_units_per_s: float | None, labels: Labels) -
     return f"{note}, though its measured rate was higher." if faster else f"{note}."
 
 
-def _closing_notes(rows: Sequence[SummaryRow]) -> list[str]:
+def _closing_notes(rows: Sequence[SummaryRow], sections: Sequence[_Section]) -> list[str]:
     """What holds for the whole page, once: what a reader must know about a runtime's options."""
     notes = [f"{name}: {notice}" for name, notice in dict.fromkeys((r.runtime, n) for r in rows for n in r.notices)]
     if any(row.startup_earned_back_rounds for row in rows):
@@ -392,6 +521,19 @@ def _closing_notes(rows: Sequence[SummaryRow]) -> list[str]:
         "Efficiency is a rate as a fraction of the bound's."
         for name in bounds
     ]
+    headings = {heading for section in sections for heading in section.headings}
+    cores = sorted({row.cores for row in rows if row.efficiency_per_core is not None and row.cores is not None})
+    if "per core" in headings:
+        notes.append(
+            "Per core: the speedup over sequential, which uses one core, divided by the physical cores that there "
+            f"are ({', '.join(map(str, cores))})."
+        )
+    if "total over sequential" in headings:
+        notes.append(
+            "Total: time that the reference takes for one round of every cell, over the runtime's; the cells with long "
+            "rounds decide it. Mean: geometric, of the cells' speedups; every cell counts alike. The best Ray is that "
+            "of each cell."
+        )
     others = dict.fromkeys((row.runtime, row.differs) for row in rows if row.differs)
     notes += [
         f"{name} computes something else than the plain loop, so it has no digest and is compared on units of work "
@@ -426,6 +568,19 @@ def _write_csv(rows: Sequence[SummaryRow], path: Path) -> Path:
     # As objects: a column of whole numbers with gaps would become one of floats.
     pd.DataFrame([flat(row) for row in rows], columns=list(COLUMNS), dtype=object).to_csv(path, index=False)
     return path
+
+
+def _write_totals(rows: Sequence[SummaryRow], path: Path) -> list[Path]:
+    """The totals as a file where there are any; one of an earlier report goes where there are none."""
+    lines = flat_totals(totals(rows).values())
+    if not lines:
+        path.unlink(missing_ok=True)
+        return []
+    with path.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, TOTALS_COLUMNS)
+        writer.writeheader()
+        writer.writerows(lines)
+    return [path]
 
 
 def _write_markdown(rows: Sequence[SummaryRow], warnings: Sequence[str], path: Path) -> Path:

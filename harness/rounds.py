@@ -8,6 +8,7 @@ not settled, or its rounds are of two kinds.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,7 +124,7 @@ def _has_two_modes(logs: Values, middle: Values) -> bool:
     rounds_in_height = 2 * bandwidth * middle.size
     is_chance = (tops - bottoms) * math.sqrt(rounds_in_height) < _VALLEY_Z * np.sqrt(tops + bottoms)
     peaks = peaks[(bottoms <= _VALLEY * tops) & ~is_chance]
-    valleys = [a + int(np.argmin(heights[a : b + 1])) for a, b in zip(peaks, peaks[1:], strict=False)]
+    valleys = [a + int(np.argmin(heights[a : b + 1])) for a, b in pairwise(peaks)]
     ends = np.searchsorted(logs, grid[valleys])
     shares = np.diff([0, *ends, logs.size]) / logs.size
     modes = grid[peaks[shares >= _MODE_SHARE]]

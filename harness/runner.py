@@ -7,7 +7,6 @@ import signal
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Interrupted, UsageError
@@ -17,10 +16,12 @@ from harness.machine import Memory, available_memory, busy_fraction, load_averag
 from harness.plan import key_of, resume_command, schedule, select_cells
 from harness.process_tree import become_subreaper
 from harness.records import RecordFile
+from harness.scratch import remove_stale_folders, temporary_folder
 from harness.wording import in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from harness.plan import Invocation, Key, PairingKey, Plan
     from harness.progress import Progress
@@ -84,10 +85,16 @@ class Runner:
         """Run everything `chosen` that has no `ok` record, recording each invocation as soon as it has ended.
 
         Raises:
-            UsageError: if the check finds bad input; nothing has been measured then.
+            UsageError: if the check finds bad input, or another run measures into the folder; nothing has been
+                measured then.
             Interrupted: on Ctrl-C or SIGTERM; the invocation that ran has been ended and has no record.
         """
         become_subreaper()
+        remove_stale_folders()
+        with _alone_in(self.folder):
+            self._run(chosen)
+
+    def _run(self, chosen: Callable[[Invocation], bool]) -> None:
         file = RecordFile(self.folder)
         cut = file.set_aside_cut_line()
         records = file.read()
@@ -153,8 +160,8 @@ def check_plan(plan: Plan) -> Checked:
     Raises:
         UsageError: if it finds bad input.
     """
-    with tempfile.TemporaryDirectory(prefix="rb-") as folder:
-        checked = _check(schedule(plan), plan.seed, Path(folder, "check.log"), lambda _phase, _elapsed_s: None)
+    with temporary_folder() as folder:
+        checked = _check(schedule(plan), plan.seed, folder / "check.log", lambda _phase, _elapsed_s: None)
     return checked or Checked()
 
 
@@ -219,6 +226,28 @@ def _log_name(invocation: Invocation) -> str:
     plain = "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", name) for name in names)
     side = f"-{invocation.side}" if invocation.side else ""
     return f"{invocation.number:03d}-{plain[:100]}-{invocation.block}{side}.log"
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of `folder`; the system lets go of it when the process ends, however it does.
+
+    Raises:
+        UsageError: if another run is in it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "logs" / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"Another run measures into {folder}. Wait until it has ended, or choose another folder with --out."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

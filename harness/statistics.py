@@ -29,6 +29,7 @@ __all__ = [
     "RANGE",
     "Estimate",
     "IntervalKind",
+    "averages_beyond",
     "detectable_change",
     "hodges_lehmann",
     "q_values",
@@ -135,7 +136,7 @@ def wilcoxon_interval(values: Sequence[float]) -> tuple[float, float]:
             f"{LEAST_FOR_INTERVAL}. Give their range, and call it a range."
         )
     averages = sorted(_walsh_averages(values))
-    beyond = _averages_beyond(len(values))
+    beyond = averages_beyond(len(values))
     return averages[beyond], averages[-1 - beyond]
 
 
@@ -187,7 +188,7 @@ def _walsh_averages(values: Sequence[float]) -> list[float]:
 
 
 @cache
-def _averages_beyond(n: int) -> int:
+def averages_beyond(n: int) -> int:
     """How many Walsh averages of n values lie beyond each end of the interval.
 
     The largest k with P(T <= k) <= 2.5 % where T is the signed-rank statistic under the null: the sum

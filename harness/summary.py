@@ -7,7 +7,7 @@ verdict of a report is made here; `report` and `figures` only show them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,6 +76,13 @@ class SummaryRow:
     over_best_ray: Estimate | None = None
     best_ray: RowKey | None = None
     """The Ray runtime that `over_best_ray` refers to."""
+    plain_loop: RowKey | None = None
+    """The runtime that `over_sequential` refers to, whatever became of it."""
+    seconds_per_unit: Mapping[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
+    """Of each measured invocation, by block and seed."""
+    units_per_round: int | None = None
+    cores: int | None = None
+    """Physical cores that it could use, at most as many as processors; None where its records do not say."""
     is_bound: bool = False
     """It is no competitor but a bound on all of them: it has no speedup, and is never the best of anything."""
     differs: str | None = None
@@ -118,6 +125,11 @@ class SummaryRow:
     def speedups(self) -> Mapping[str, Estimate | None]:
         """The three ratios by the name of what they refer to, as columns name it."""
         return {"sequential": self.over_sequential, "ray": self.over_ray, "best_ray": self.over_best_ray}
+
+    @property
+    def efficiency_per_core(self) -> float | None:
+        """Speedup over the plain loop, which uses one core, by physical core: 1 where each does as much as that one."""
+        return self.over_sequential.point / self.cores if self.over_sequential and self.cores else None
 
 
 def default_options(runtime: str) -> Mapping[str, Any] | None:
@@ -286,8 +298,9 @@ def _cell_rows(
             over_ray=over(key, ray),
             over_best_ray=over(key, best_ray),
             best_ray=best_ray,
+            plain_loop=sequential,
             efficiency=efficiency(key),
-            startup_earned_back_rounds=_earned_back(row, bare[sequential], measured[key][-1].units_per_round)
+            startup_earned_back_rounds=_earned_back(row, bare[sequential])
             if sequential is not None and {key, sequential} <= valid_keys
             else None,
         )
@@ -338,7 +351,7 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
     """The row of one runtime, without what compares it with others."""
     newest = records[-1]
     ok = [record for record in records if record.outcome == "ok"]
-    work = [done for record in ok if (done := work_of(record)) is not None]
+    work = {(record.block, record.seed): done for record in ok if (done := work_of(record)) is not None}
     unmeasured = len(ok) - len(work)
     reasons = [validity.invalid[key]] if key in validity.invalid else []
     reasons += _failures(records)
@@ -353,7 +366,10 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
         invocations=sum(record.outcome != "skipped" for record in records),
         measured=len(work),
         unit=next((record.unit for record in reversed(records) if record.unit), None),
-        units_per_s=rate_estimate([units for units, _ in work], [seconds for _, seconds in work]) if work else None,
+        units_per_s=rate_estimate(*zip(*work.values(), strict=True)) if work else None,
+        seconds_per_unit={pair: seconds / units for pair, (units, seconds) in work.items()},
+        units_per_round=ok[-1].units_per_round if ok else None,
+        cores=_cores(newest.machine),
         startup_s=_median([record.startup_s for record in ok]),
         pss_bytes=_rounded(_median([record.pss_bytes for record in ok])),
         resets=_sum([record.resets for record in ok]),
@@ -375,6 +391,13 @@ def work_of(record: Record) -> tuple[int, float] | None:
     seconds = record.measured_s or math.fsum(record.rounds_s) * record.rounds_per_value
     units = rounds * (record.units_per_round or 0)
     return (units, seconds) if units > 0 and seconds > 0 else None
+
+
+def _cores(machine: Mapping[str, Any]) -> int | None:
+    """Physical cores, or processors where these are fewer: a process may be allowed to use some only."""
+    known = [machine.get("physical_cores"), machine.get("processors")]
+    cores, processors = (n if isinstance(n, int) and n > 0 else None for n in known)
+    return cores if cores is None or processors is None else min(cores, processors)
 
 
 def _outcome(records: Sequence[Record], *, invalid: bool) -> RowOutcome:
@@ -410,12 +433,12 @@ def _speedup(records: Sequence[Record], reference: Sequence[Record]) -> Estimate
     return ratio_estimate(log_ratios) if log_ratios else None
 
 
-def _earned_back(row: SummaryRow, sequential: SummaryRow, units_per_round: int | None) -> int | None:
+def _earned_back(row: SummaryRow, sequential: SummaryRow) -> int | None:
     """Rounds from which the time gained on the sequential runtime outweighs the longer start-up."""
     gained = 1 / _units_per_s(sequential) - 1 / _units_per_s(row)
-    if row.startup_s is None or sequential.startup_s is None or not units_per_round or gained <= 0:
+    if row.startup_s is None or sequential.startup_s is None or not row.units_per_round or gained <= 0:
         return None
-    return max(0, math.ceil((row.startup_s - sequential.startup_s) / (gained * units_per_round)))
+    return max(0, math.ceil((row.startup_s - sequential.startup_s) / (gained * row.units_per_round)))
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -466,6 +489,7 @@ COLUMNS = (
     "efficiency_low",
     "efficiency_high",
     "efficiency",
+    "efficiency_per_core",
 )
 """The columns of `summary.csv`, in order."""
 
@@ -503,6 +527,7 @@ def flat(row: SummaryRow) -> dict[str, str | int | float | None]:
         "bound": row.is_bound,
         **_ends("efficiency", row.efficiency),
         "differs": row.differs,
+        "efficiency_per_core": row.efficiency_per_core,
     }
     return {column: values[column] for column in COLUMNS}
 

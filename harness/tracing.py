@@ -6,8 +6,6 @@ The runtime does the work (`runtimes.protocol.Tracing`); any installed one that 
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,9 +16,11 @@ from harness.errors import HarnessError, UsageError
 from harness.invocation import trace
 from harness.job import Pairing, TraceJob
 from harness.process_tree import become_subreaper
+from harness.scratch import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from runtimes.protocol import Runtime, Tracing
 
@@ -85,8 +85,8 @@ def difference(first: Path, second: Path, runtime_name: str | None) -> str | Non
 def _done(job: TraceJob, timeout_s: float) -> str:
     """The summary that `job` ends with."""
     become_subreaper()
-    with tempfile.TemporaryDirectory(prefix="rb-") as folder:
-        log = Path(folder, "log")
+    with temporary_folder() as folder:
+        log = folder / "log"
         result = trace(job, log=log, timeout_s=timeout_s)
         if result.problem is not None:
             raise UsageError(result.problem)

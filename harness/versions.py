@@ -12,10 +12,8 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +21,7 @@ import msgspec
 from harness import registry
 from harness.errors import UsageError
 from harness.job import PROTOCOL
+from harness.scratch import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,8 +141,8 @@ def _asked(interpreter: str, variables: Mapping[str, str], name: str) -> Facts:
     Raises:
         UsageError: if it has none, or one that speaks a later protocol.
     """
-    with tempfile.TemporaryDirectory(prefix="rb-") as folder:
-        answer = Path(folder, "facts.json")
+    with temporary_folder() as folder:
+        answer = folder / "facts.json"
         command = [interpreter, "-c", _ASK, str(answer), *_PACKAGES]
         try:
             run = subprocess.run(  # noqa: S603 - the interpreter that the user named

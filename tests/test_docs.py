@@ -15,7 +15,7 @@ from runtimes.reactor.timeline import waiting_for
 from tests.pages import Command, code_blocks_in, commands_in, dead_links_in, files_in, run
 
 RUNNING = ("reactors-tutorial.md", "reactors-how-to.md", "reactors-explained.md")
-PAGES = (*RUNNING, "reactors-reference.md")
+PAGES = (*RUNNING, "reactors-reference.md", "measuring.md")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,7 +19,7 @@ from harness.estimate import Estimator, in_minutes
 from harness.plan import PlanFile, schedule
 from harness.records import RecordFile
 from harness.regression.judged import Judged, judge, planned_pairings, samples_of
-from harness.regression.judging import INTERLEAVED, Margins, Verdict
+from harness.regression.judging import INTERLEAVED, Judgement, Margins, Verdict
 from harness.report import machine_line, warnings_of
 from harness.runner import Runner, prepare_folder
 from harness.wording import plural
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["BASE", "HEAD", "Check", "Design", "DesignFile", "judged_folder", "plan_of_check"]
 
 BASE, HEAD = "base", "head"
-
-FIRST_PAIRS = 12
-SECOND_PAIRS = 24
 
 _PILOT_SEED = 2**31
 """Far from every seed that is measured with: the pilot's values must not be looked at twice."""
@@ -59,8 +56,8 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
     """What a check fixed before it measured."""
 
     schema_version: int = 1
-    first_pairs: int = FIRST_PAIRS
-    second_pairs: int = SECOND_PAIRS
+    first_pairs: int
+    second_pairs: int
     """0 where a single set decides."""
     same: float = INTERLEAVED.same
     beyond: float = INTERLEAVED.beyond
@@ -123,7 +120,7 @@ def side_facts(name: str, version: Version) -> SideFacts:
 
 def judged_records(
     records: Sequence[Record], plan: Plan, design: Design, margins: Margins, *, with_flags: bool = True
-) -> tuple[Any, ...]:
+) -> tuple[Judgement, ...]:
     """The judgements of `records`, those of a check, in the order of `plan`."""
     first = range(plan.seed, plan.seed + design.first_pairs)
     return tuple(
@@ -221,10 +218,10 @@ class Check:
         blocks = self.design.first_pairs
         records = [record for record in RecordFile(self.folder).read() if record.block < blocks]
         judgements = judged_records(records, self.plan, self.design, self.design.margins, with_flags=False)
-        pairings = [pairing for pairing in planned_pairings(self.plan)]
+        # Judgements come in the order of the plan; records that are none of its cells would follow.
         return {
             pairing
-            for pairing, judgement in zip(pairings, judgements, strict=False)
+            for pairing, judgement in zip(planned_pairings(self.plan), judgements, strict=False)
             if judgement.verdict is Verdict.INCONCLUSIVE
         }
 
@@ -263,8 +260,9 @@ class Check:
     def _refuse_budget(self, needed_s: float, how: str) -> None:
         if self.budget_s is not None and needed_s > self.budget_s:
             raise UsageError(
-                f"The budget of {in_minutes(self.budget_s)} is too small: {self.design.first_pairs} pairs of each cell, "
-                f"and {self.design.second_pairs} more where they do not decide, take {in_minutes(needed_s)} {how}. "
+                f"The budget of {in_minutes(self.budget_s)} is too small: {self.design.first_pairs} pairs of each "
+                f"cell, and {self.design.second_pairs} more where they do not decide, take {in_minutes(needed_s)} "
+                f"{how}. "
                 "Give more with --budget-s, or choose fewer cells with --cells."
             )
 

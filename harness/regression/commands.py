@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from harness.regression.check import Design
     from harness.regression.judged import Judged
 
-__all__ = ["check", "is_check", "report", "show"]
+__all__ = ["check", "report_check", "show"]
 
 _DEFAULT_SUITE = "ci"
+
+FIRST_PAIRS = 12
+SECOND_PAIRS = 24
+"""Fixed before anything is measured; docs/measuring.md says what they find."""
 
 
 def check(  # noqa: PLR0913 - one argument for each flag
@@ -99,6 +103,8 @@ def check(  # noqa: PLR0913 - one argument for each flag
     versions = {BASE: version_at(base, "--base"), HEAD: version_at(head, "--head") if head else this_version()}
     _check_paths(versions[BASE].facts.path_length, versions[HEAD].facts.path_length)
     design = Design(
+        first_pairs=FIRST_PAIRS,
+        second_pairs=SECOND_PAIRS,
         same=margins.same,
         beyond=margins.beyond,
         target=margins.target,
@@ -124,18 +130,20 @@ def check(  # noqa: PLR0913 - one argument for each flag
     return show(judged_folder(folder), folder, as_json=json)
 
 
-def is_check(folder: Path) -> bool:
-    """Whether `folder` holds a check, and no run."""
-    from harness.regression.check import DesignFile
+def report_check(  # noqa: PLR0913 - one argument for each flag
+    folder: Path, *, margin: float | None, beyond: float | None, target: float | None, html: bool, as_json: bool
+) -> ExitStatus:
+    """Judge the check in `folder` again; by its own margins where none are given. With `html` write its page."""
+    from harness.regression.check import DesignFile, judged_folder
+    from harness.regression.judging import Margins
 
-    return DesignFile(folder).path.exists()
-
-
-def report(folder: Path, *, html: bool, as_json: bool) -> ExitStatus:
-    """Show the check in `folder` anew from its records, and with `html` write its page."""
-    from harness.regression.check import judged_folder
-
-    return show(judged_folder(folder), folder, as_json=as_json, html=html)
+    own = DesignFile(folder).read().margins
+    margins = Margins(
+        same=own.same if margin is None else margin,
+        beyond=own.beyond if beyond is None else beyond,
+        target=own.target if target is None else target,
+    )
+    return show(judged_folder(folder, margins), folder, as_json=as_json, html=html)
 
 
 def show(judged: Judged, folder: Path, *, as_json: bool, html: bool = False) -> ExitStatus:

@@ -30,7 +30,7 @@ from harness.validity import check_digests
 from harness.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.errors import ExitStatus
     from harness.plan import PairingKey, Plan
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Judged", "Samples", "flags_of", "judge", "planned_pairings", "samples_of"]
 
 Samples = dict["PairingKey", dict[int, Sample]]
-"""The newest record of each seed, whatever became of it, by cell and runtime."""
+"""The record of each seed that counts, whatever became of it, by cell and runtime."""
 
 _BUSY = 0.2
 """Of all processors: from here on a flag says that other programs ran."""
@@ -84,12 +84,21 @@ class Judged:
         }
 
 
-def samples_of(records: Sequence[Record], side: str = "") -> Samples:
-    """Those of `records`, in the order of their file, that are of `side`: of each seed the last."""
+def samples_of(records: Sequence[Record], side: str = "", *, prefer_ok: bool = False) -> Samples:
+    """Those of `records`, in the order of their file, that are of `side`: of each seed the last.
+
+    With `prefer_ok` the last that is `ok`, and the last of all only where none is: of a finished run, which may have
+    been resumed in between, a seed counts as failed only if it never succeeded.
+    """
     found: Samples = defaultdict(dict)
     for line, record in enumerate(records, start=1):
-        if record.side == side:
-            found[pairing_of(record)][record.seed] = Sample(record=record, line=line)
+        if record.side != side:
+            continue
+        of_seed = found[pairing_of(record)]
+        there = of_seed.get(record.seed)
+        if prefer_ok and record.outcome != "ok" and there is not None and there.record.outcome == "ok":
+            continue
+        of_seed[record.seed] = Sample(record=record, line=line)
     return dict(found)
 
 
@@ -109,13 +118,14 @@ def judge(  # noqa: PLR0913 - all that decides over verdicts
     *,
     order: Iterable[PairingKey] = (),
     first_seeds: range | None = None,
-    margins: Margins = INTERLEAVED,
+    margins: Margins | Callable[[PairingKey], Margins] = INTERLEAVED,
     interleaved: bool = True,
     with_flags: bool = True,
 ) -> list[Judgement]:
     """A judgement for every cell and runtime of `order`, then of `head`, then of `base`.
 
-    Where `first_seeds` is given, they are those of a first set of pairs, and all others make a second one.
+    Where `first_seeds` is given, they are those of a first set of pairs, and all others make a second one. `margins`
+    are for all, or a function that gives each its own.
     """
     pairings = dict.fromkeys([*order, *head, *base])
     wrong = {side: _invalid(samples) for side, samples in (("base", base), ("head", head))}
@@ -130,7 +140,11 @@ def judge(  # noqa: PLR0913 - all that decides over verdicts
         pairs = pairs_of(before, after)
         first = [pair for pair in pairs if first_seeds is None or pair.seed in first_seeds]
         second = None if first_seeds is None else [pair for pair in pairs if pair.seed not in first_seeds]
-        verdict = judge_pairs(bare, first, second, margins)
+        if isinstance(margins, Margins):
+            verdict = judge_pairs(bare, first, second, margins)
+        else:
+            own = margins(pairing)
+            verdict = judge_pairs(replace(bare, margins=own), first, second, own)
         judged.append(_with_sides(verdict, before, after, with_flags=with_flags))
     return with_q_values(judged)
 
@@ -157,32 +171,31 @@ def _bare(
 def _refused(
     before: Mapping[int, Sample], after: Mapping[int, Sample], base_wrong: str | None, head_wrong: str | None
 ) -> tuple[Verdict, tuple[str, ...]] | None:
-    """The verdict where there is nothing to compare, and why; None where the two can be compared."""
-    for verdict, outcome in ((Verdict.FAILED, "failed"), (Verdict.TIMEOUT, "timeout")):
-        if why := _ended(after, outcome):
-            return verdict, (f"head {why}",)
+    """The verdict where there is nothing to compare, and why: the first that holds. None where they can be compared."""
+    ended: tuple[tuple[Verdict, Outcome], ...] = ((Verdict.FAILED, "failed"), (Verdict.TIMEOUT, "timeout"))
+    found = [(verdict, f"head {why}") for verdict, outcome in ended if (why := _ended(after, outcome))]
     if not _ok(after):
-        return Verdict.MISSING, (f"head {_ended(after, 'skipped') or 'was not measured'}",)
+        found.append((Verdict.MISSING, f"head {_ended(after, 'skipped') or 'was not measured'}"))
     if head_wrong is not None:
-        return Verdict.INVALID, (f"head: {head_wrong}",)
-    troubles = [why for outcome in ("failed", "timeout", "skipped") if (why := _ended(before, outcome))]
+        found.append((Verdict.INVALID, f"head: {head_wrong}"))
     if not _ok(before):
-        return Verdict.NEW, (f"base {'; '.join(troubles) or 'was not measured'}",)
-    if broken := _ended(before, "failed"):
-        return Verdict.FAILED, (f"base {broken}",)
-    if slow := _ended(before, "timeout"):
-        return Verdict.TIMEOUT, (f"base {slow}",)
+        outcomes: tuple[Outcome, ...] = ("failed", "timeout", "skipped")
+        troubles = [why for outcome in outcomes if (why := _ended(before, outcome))]
+        found.append((Verdict.NEW, f"base {'; '.join(troubles) or 'was not measured'}"))
+    found += [(verdict, f"base {why}") for verdict, outcome in ended if (why := _ended(before, outcome))]
     if base_wrong is not None:
-        return Verdict.NOT_COMPARABLE, (f"base: {base_wrong}",)
+        found.append((Verdict.NOT_COMPARABLE, f"base: {base_wrong}"))
     unlike = _unlike(before, after)
-    return None if unlike is None else (Verdict.NOT_COMPARABLE, (unlike,))
+    if unlike is not None:
+        found.append((Verdict.NOT_COMPARABLE, unlike))
+    return (found[0][0], (found[0][1],)) if found else None
 
 
 def _ok(samples: Mapping[int, Sample]) -> list[Record]:
     return [sample.record for sample in samples.values() if sample.record.outcome == "ok"]
 
 
-def _ended(samples: Mapping[int, Sample], outcome: Outcome | str) -> str | None:
+def _ended(samples: Mapping[int, Sample], outcome: Outcome) -> str | None:
     """`failed in 2 of 12 invocations: ... (log: ...)`, or None where none did."""
     such = [sample.record for sample in samples.values() if sample.record.outcome == outcome]
     if not such:

@@ -132,6 +132,8 @@ class Judgement:
     """Why the verdict is what it is, where it is no comparison; and what else went wrong."""
     flags: tuple[str, ...] = ()
     """What is odd about the rounds or the machine: drift, two modes, other programs."""
+    margins: Margins | None = None
+    """What it was judged by, where cells have margins of their own; else those of the whole comparison."""
     profile: str | None = None
     """A file below the results folder: where the slower side spends its time."""
 

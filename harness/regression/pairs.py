@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness.records import Record
 
-__all__ = ["Pair", "Sample", "common_times", "pairs_of", "time_of_rounds"]
+__all__ = ["Pair", "Sample", "common_times", "pairs_of", "rounds_of", "time_of_rounds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Sample:
 
     record: Record
     line: int
-    """In `records.jsonl`, from 1."""
+    """In `records.jsonl`, from 1; 0 where it is no record of a run but from a stored baseline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Pair:
     base_s: float
     head_s: float
     base_line: int
-    """The line in `records.jsonl` of its run, from 1."""
+    """The line in `records.jsonl` of its run, from 1; 0 where the base is a stored baseline."""
     head_line: int
 
     @property
@@ -70,19 +70,20 @@ def pairs_of(base: Mapping[int, Sample], head: Mapping[int, Sample]) -> list[Pai
 
 def common_times(first: Record, second: Record) -> tuple[int, float, float]:
     """How many measured rounds both did, and how long each took over them, in seconds."""
-    rounds = min(_rounds(first), _rounds(second))
+    rounds = min(rounds_of(first), rounds_of(second))
     return rounds, time_of_rounds(first, rounds), time_of_rounds(second, rounds)
 
 
 def time_of_rounds(record: Record, rounds: int) -> float:
     """How long the first `rounds` measured rounds took, in seconds; a value cut in two counts in proportion."""
-    if rounds >= _rounds(record) and record.measured_s:
+    if rounds >= rounds_of(record) and record.measured_s:
         return record.measured_s
     whole, rest = divmod(rounds, record.rounds_per_value)
     total_s = math.fsum(record.rounds_s[:whole]) * record.rounds_per_value
     return total_s + (record.rounds_s[whole] * rest if rest else 0.0)
 
 
-def _rounds(record: Record) -> int:
+def rounds_of(record: Record) -> int:
+    """How many rounds were measured."""
     # Records of the first versions have no sum, but a value for each so many rounds.
     return record.measured_rounds or len(record.rounds_s) * record.rounds_per_value

@@ -163,6 +163,18 @@ def open_littering(graph, options, scratch):
     return SequentialSession(graph)
 
 
+def open_deaf(graph, options, scratch):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return Hanging(graph)
+
+
+def open_flooding(graph, options, scratch):
+    line = b"water " * 10_000 + b"\n"
+    for _ in range(2_000):
+        os.write(1, line)
+    return SequentialSession(graph)
+
+
 def refuse(graph, options):
     return "it runs on Sundays only"
 
@@ -220,6 +232,9 @@ DIFFERING = Runtime(
 )
 DYING = Runtime(name="dying", summary="Dies.", options=Options, open=lambda graph, options, scratch: Dying(graph))
 HANGING = Runtime(name="hanging", summary="Hangs.", options=Options, open=open_hanging)
+DEAF = Runtime(name="deaf", summary="Hangs, and ignores SIGTERM.", options=Options, open=open_deaf)
+FLOODING = Runtime(name="flooding", summary="Prints 120 MB.", options=Options, open=open_flooding)
+ODD = Runtime(name='odd | <b>&"ü"%; $(true)', summary="Has an odd name.", options=Options, open=open_plain)
 LITTERING = Runtime(name="littering", summary="Leaves a process.", options=Options, open=open_littering)
 REFUSING = Runtime(name="refusing", summary="Refuses.", options=Options, open=open_plain, refuses=refuse)
 NEEDY = Runtime(

@@ -43,7 +43,7 @@ def test_version_is_that_of_the_package(reactorbench):
 def test_help_names_every_command(reactorbench):
     shown = reactorbench("--help").stdout
 
-    assert all(f" {command} " in shown for command in ("run", "report", "list", "plan"))
+    assert all(f" {command} " in shown for command in ("run", "report", "list", "plan", "doctor"))
 
 
 def test_list_shows_parameters_with_defaults_and_whether_dependencies_are_there(reactorbench):

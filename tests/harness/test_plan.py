@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.plan import Cell, Plan, PlanFile, RuntimeChoice, resume_command, schedule, select_cells
+from harness.plan import (
+    Cell,
+    Plan,
+    PlanFile,
+    RuntimeChoice,
+    in_plan_order,
+    resume_command,
+    schedule,
+    select_cells,
+)
+from harness.records import Record
 
 
 def plan_with(runtimes, invocations=2, cells=1, seed=0):
@@ -34,16 +44,77 @@ def plan_with(runtimes, invocations=2, cells=1, seed=0):
     )
 
 
-def test_blocks_run_forth_and_back():
-    order = [(i.runtime.name, i.block) for i in schedule(plan_with("AB", invocations=3))]
+def test_two_blocks_are_a_random_order_and_its_mirror_image():
+    order = [(i.runtime.name, i.block) for i in schedule(plan_with("ABCD", invocations=4))]
+    one, two = order[:8], order[8:]
 
-    assert order == [("A", 0), ("B", 0), ("B", 1), ("A", 1), ("A", 2), ("B", 2)]
+    for first, second, block in ((one[:4], one[4:], 0), (two[:4], two[4:], 2)):
+        assert sorted(name for name, _ in first) == list("ABCD")
+        assert second == [(name, block + 1) for name, _ in reversed(first)]
+        assert {number for _, number in first} == {block}
 
 
-def test_a_cell_is_done_before_the_next_begins():
-    widths = [i.cell.parameters["width"] for i in schedule(plan_with("AB", cells=2))]
+def test_the_cells_take_turns_after_every_two_blocks_in_an_order_that_is_drawn_anew():
+    planned = schedule(plan_with("AB", invocations=12, cells=6))
+    turns = [[i.cell.parameters["width"] for i in planned[start : start + 24 : 4]] for start in range(0, 144, 24)]
 
-    assert widths == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert all(sorted(turn) == [1, 2, 3, 4, 5, 6] for turn in turns)
+    assert len({tuple(turn) for turn in turns}) > 1
+    assert all(len({i.cell.parameters["width"] for i in planned[start : start + 4]}) == 1 for start in range(0, 144, 4))
+
+
+def test_the_order_follows_from_the_seed():
+    def order(seed):
+        return [(i.cell.parameters["width"], i.runtime.name) for i in schedule(plan_with("ABC", 6, 4, seed))]
+
+    assert order(1) == order(1)
+    assert len({tuple(order(seed)) for seed in range(5)}) == 5
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31))
+def test_more_blocks_change_nothing_about_the_order_of_those_before(invocations, more, seed):
+    whole_pairs = invocations // 2 * 2
+    few, many = (
+        [i for i in schedule(plan_with("ABC", number, 3, seed)) if i.block < whole_pairs]
+        for number in (invocations, invocations + more)
+    )
+
+    assert [i.key for i in few] == [i.key for i in many]
+
+
+def test_sides_take_the_place_of_runtimes_where_versions_are_compared():
+    plan = msgspec.structs.replace(plan_with("AB", invocations=2), sides=("base", "head"))
+    planned = schedule(plan)
+
+    for start in (0, 4):
+        assert len({i.runtime.name for i in planned[start : start + 4]}) == 1
+        first, second, *mirrored = [i.side for i in planned[start : start + 4]]
+        assert {first, second} == {"base", "head"}
+        assert mirrored == [second, first]
+    assert len({i.key for i in planned}) == 8
+
+
+def test_records_are_shown_in_the_order_of_the_plan_however_they_were_measured():
+    plan = plan_with("ABC", invocations=2, cells=3)
+    records = [record_of(invocation) for invocation in schedule(plan)]
+    stranger = record_of(schedule(plan_with("Z"))[0])
+
+    shown = [(r.parameters["width"], r.runtime) for r in in_plan_order([stranger, *records], plan)]
+
+    assert shown == [(width, name) for width in (1, 2, 3) for name in "AABBCC"] + [(1, "Z")]
+    assert in_plan_order(records, None) == records
+
+
+def record_of(invocation):
+    return Record(
+        workload=invocation.cell.workload,
+        parameters=invocation.cell.parameters,
+        runtime=invocation.runtime.name,
+        options=invocation.runtime.options,
+        seed=invocation.seed,
+        block=invocation.block,
+        outcome="ok",
+    )
 
 
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**31))

@@ -181,7 +181,9 @@ def test_more_actors_more_bytes_and_more_rounds_are_guessed_to_take_longer():
 
 def test_what_was_seen_of_a_runtime_corrects_the_guess_for_its_other_cells():
     other = msgspec.structs.replace(PLAN.cells[0], parameters={"width": 3}, rounds=10**6)
-    first, second = schedule(msgspec.structs.replace(PLAN, cells=(PLAN.cells[0], other)))[::2]
+    planned = schedule(msgspec.structs.replace(PLAN, cells=(PLAN.cells[0], other)))
+    first = next(i for i in planned if i.cell != other)
+    second = next(i for i in planned if i.cell == other and i.runtime == first.runtime)
     loads = {i.pairing: Load(units=15, members=2) for i in (first, second)}
     guess_s = Estimator(loads).seconds(second)
     estimator = Estimator(loads)

@@ -160,10 +160,48 @@ def test_efficiency_stands_beside_the_ratios_of_a_page_with_a_bound():
 def test_a_cell_without_a_bound_beside_one_with_has_a_dash():
     other = {"parameters": {"env_id": "CartPole-v1", "envs": 15, "actions": "driver"}}
     text = markdown_table([*with_bound(), *summarise([record("sequential", 1000, **other)])])
-    lines = [line for line in text.splitlines() if line.startswith("| sequential")]
-    headings = [line for line in text.splitlines() if line.startswith("| runtime")]
+    lines = [line for line in text.split("all 2 cells")[0].splitlines() if line.startswith("| sequential")]
+    headings = [line for line in text.splitlines() if line.startswith("| runtime") and "units/s" in line]
     assert [line.split("|")[6].strip() for line in headings] == ["efficiency"] * 2
     assert [line.split("|")[6].strip() for line in lines] == ["0.500 (0.500-0.500)", "-"]
+
+
+def with_cores(cores=2):
+    machine = MACHINE | {"physical_cores": cores}
+    return [
+        record(name, rate, machine=machine) for name, rate in (("sequential", 1000), ("ray", 10), ("reactor", 1800))
+    ]
+
+
+def test_efficiency_per_core_is_in_every_table(folder):
+    report = write_report(folder(with_cores()), figures=False)
+    (line,) = [line for line in shown(report.rows).splitlines() if line.startswith("reactor")]
+    assert line.split()[4:6] == ["1.80x", "0.900"]
+    table = (report.folder / "table.md").read_text()
+    assert "| over sequential | per core |" in table
+    assert "Per core: the speedup over sequential" in table
+    with (report.folder / "summary.csv").open(newline="") as file:
+        assert [float(line["efficiency_per_core"]) for line in csv.DictReader(file)] == pytest.approx([0.5, 0.005, 0.9])
+    assert "per core" not in markdown_table(summarise(pairs(3))).lower()
+
+
+def test_efficiency_per_core_gives_way_on_a_narrow_terminal():
+    text = shown(summarise(with_cores()), 60)
+    assert "core" not in text
+    assert "memory" in text
+
+
+def test_the_round_at_which_a_startup_is_earned_back_is_in_every_table(folder):
+    # 15 ms a round against 7.5 ms: 1.5 s more of start-up is earned back after 200 rounds.
+    records = [record("sequential", 1000, startup_s=0.5), record("reactor", 2000, startup_s=2.0)]
+    report = write_report(folder(records), figures=False)
+    assert "200 rounds" in shown(report.rows)
+    table = (report.folder / "table.md").read_text()
+    assert "2.00 s (200 rounds)" in table
+    assert "Rounds below a start-up" in table
+    with (report.folder / "summary.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["startup_s"], line["startup_earned_back_rounds"]) for line in lines] == [("0.5", ""), ("2.0", "200")]
 
 
 @pytest.mark.parametrize(("rates", "noted"), [((1790, 1900), False), ((1900, 1900), True)])

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.statistics import (
+    INTERVAL,
     Estimate,
+    detectable_change,
     hodges_lehmann,
+    q_values,
     rate_estimate,
     ratio_estimate,
     wilcoxon_interval,
@@ -153,3 +156,42 @@ def test_rate_interval_covers_at_least_93_percent():
     intervals = [rate_estimate([100.0] * 8, row) for row in seconds.tolist()]
     covered = np.mean([interval.low <= 100.0 <= interval.high for interval in intervals])
     assert covered >= 0.93
+
+
+def interval_of(half_width, n=24):
+    return Estimate(point=1.0, low=math.exp(-half_width), high=math.exp(half_width), n=n, kind=INTERVAL)
+
+
+def test_the_smallest_detectable_change_follows_its_formula():
+    assert detectable_change(interval_of(0.05)) == pytest.approx(1.03 * math.exp(1.43 * 0.05) - 1)
+    assert detectable_change(interval_of(0.0)) == pytest.approx(0.03)
+    assert detectable_change(interval_of(0.05, n=6)) == pytest.approx(1.03 * math.exp(1.43 * 0.025) - 1)
+
+
+def test_a_range_says_nothing_about_what_could_have_been_detected():
+    with pytest.raises(ValueError, match="measure 6"):
+        detectable_change(ratio_estimate([0.0, 0.1]))
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.05])
+def test_a_slowdown_of_the_smallest_detectable_size_is_called_in_four_of_five_simulated_sets(noise):
+    random = np.random.default_rng(20261121)
+    typical = np.median([detectable_change(ratio_estimate(random.normal(0, noise, 24).tolist())) for _ in range(200)])
+    called = [
+        ratio_estimate(random.normal(-math.log1p(typical), noise, 24).tolist()).high < 1 / 1.03 for _ in range(400)
+    ]
+
+    assert np.mean(called) == pytest.approx(0.80, abs=0.06)
+
+
+def test_q_values_are_scipys_false_discovery_rates_of_its_signed_rank_test():
+    random = np.random.default_rng(7)
+    many = [random.normal(shift, 1, 12).tolist() for shift in (0.0, 0.5, 1.0, 3.0)]
+    p_values = [stats.wilcoxon(values).pvalue for values in many]
+
+    assert q_values(many) == pytest.approx(stats.false_discovery_control(p_values).tolist())
+
+
+def test_values_that_are_all_zero_have_the_q_value_one_and_too_few_have_none():
+    assert q_values([[0.0] * 12, [0.1] * 3, []]) == [1.0, None, None]
+    assert q_values([]) == []

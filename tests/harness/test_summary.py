@@ -26,8 +26,8 @@ def test_columns_that_others_rely_on_come_first_and_in_order():
     assert ",".join(COLUMNS).startswith(promised + ",")
 
 
-def test_efficiency_is_the_last_column():
-    assert COLUMNS[-1] == "efficiency"
+def test_new_columns_come_last():
+    assert COLUMNS[-2:] == ("efficiency", "efficiency_per_core")
 
 
 def test_a_row_has_every_column():
@@ -153,6 +153,28 @@ def test_of_several_bounds_the_hardest_to_reach_counts():
     rows = rows_of([record("reactor", 100), bound(125), bound(200, runtime="other-bound")])
     assert rows["reactor"].efficiency.point == pytest.approx(0.5)
     assert rows["ceiling"].efficiency is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"physical_cores": 4, "processors": 8}, 0.5),
+        ({"physical_cores": 64, "processors": 2}, 1.0),
+        ({"physical_cores": 4, "processors": None}, 0.5),
+        ({"physical_cores": None, "processors": 4}, None),
+        ({"physical_cores": 0, "processors": 4}, None),
+        ({}, None),
+    ],
+)
+def test_efficiency_per_core_is_the_speedup_over_the_cores_that_may_be_used(facts, expected):
+    rows = rows_of([record("sequential", 100, machine=facts), record("reactor", 200, machine=facts)])
+    assert flat(rows["reactor"])["efficiency_per_core"] == (expected and pytest.approx(expected))
+
+
+def test_without_a_speedup_over_the_plain_loop_there_is_no_efficiency_per_core():
+    facts = {"physical_cores": 2, "processors": 2}
+    rows = rows_of([record("ray", 100, machine=facts), bound(300, machine=facts)])
+    assert [row.efficiency_per_core for row in rows.values()] == [None, None]
 
 
 @pytest.mark.parametrize("outcome", ["failed", "timeout", "skipped"])
