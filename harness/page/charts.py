@@ -78,7 +78,7 @@ def vega_bundle() -> str:
     version = "v" + ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     known = vl_convert.get_vegalite_versions()
     fitting = version.lstrip("v") if version.lstrip("v") in known else known[-1]
-    return vl_convert.javascript_bundle(vl_version=fitting)
+    return vl_convert.javascript_bundle(None, fitting)  # type: ignore[arg-type]  # None is its default
 
 
 def as_svg(spec: Spec) -> str:

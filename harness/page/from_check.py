@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_page"]
 
-_UNKNOWN = dict.fromkeys(QUANTILES)
 
-
-def check_page(
+def check_page(  # noqa: PLR0913 - what two kinds of folders know
     judged: Judged,
     base: Sequence[Record],
     head: Sequence[Record],
@@ -147,7 +145,7 @@ def _pair(pair: Pair, base: dict[int, Record], head: dict[int, Record], *, count
 
 
 def _quantiles(side: Side | None) -> dict[str, float | None]:
-    return dict(_UNKNOWN) if side is None else {name: side.quantiles_s.get(name) for name in QUANTILES}
+    return {name: None if side is None else side.quantiles_s.get(name) for name in QUANTILES}
 
 
 def _hidden(one: Judgement) -> list[str]:

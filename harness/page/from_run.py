@@ -19,15 +19,18 @@ from harness.regression.judged import flags_of
 from harness.regression.judging import INTERLEAVED
 from harness.report import machine_line
 from harness.row_records import RowRecords
+from harness.scaling import scalings
 from harness.statistics import INTERVAL, detectable_change
 from harness.summary import SEQUENTIAL, cells_of, finding, work_of
-from harness.wording import Labels
+from harness.wording import Labels, in_fraction, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.plan import Plan
     from harness.records import Record
+    from harness.scaling import Scaling
+    from harness.statistics import Estimate
     from harness.summary import SummaryRow
 
 __all__ = ["run_page"]
@@ -38,7 +41,7 @@ def run_page(
 ) -> Page:
     """What `rows` say, with `records` behind them, in the order of their file."""
     behind, labels = RowRecords(records), Labels(rows)
-    shown = []
+    shown: list[PageRow] = []
     for cell in cells_of(rows):
         base = _plain_loop(cell)
         shown += [_row(len(shown) + n, row, base, behind, labels, plan) for n, row in enumerate(cell, start=1)]
@@ -53,7 +56,7 @@ def run_page(
         band=INTERLEAVED.same,
         warnings=tuple(warnings),
         claims=_claims(records),
-        scaling=scaling_of(shown),
+        scaling=scaling_of(shown, _laws(rows)),
         fairness=(*fairness_of_run(plan), *_unlike(rows)),
         machine=machine_rows(newest),
         method=method_of_run(INTERLEAVED),
@@ -110,17 +113,19 @@ def _records(behind: RowRecords, row: SummaryRow) -> tuple[PageRecord, ...]:
 
 def _verdict(row: SummaryRow, *, is_reference: bool) -> str:
     """A word of `LOOKS`."""
+    ratio = row.over_sequential
     if row.outcome != "ok":
         return row.outcome
     if is_reference:
         return "reference"
     if row.is_bound:
         return "bound"
-    ratio = row.over_sequential
     if ratio is None:
         return "measured"
-    if ratio.kind != INTERVAL:
-        return "range"
+    return _of_ratio(ratio) if ratio.kind == INTERVAL else "range"
+
+
+def _of_ratio(ratio: Estimate) -> str:
     if INTERLEAVED.is_slower(ratio):
         return "slower"
     if INTERLEAVED.is_faster(ratio):
@@ -191,6 +196,22 @@ def _unlike(rows: Sequence[SummaryRow]) -> list[str]:
         for name, why in dict.fromkeys((row.runtime, row.differs) for row in rows if row.differs)
     ]
     return [*told, *dict.fromkeys(note for row in rows for note in row.cell_notes)]
+
+
+def _laws(rows: Sequence[SummaryRow]) -> dict[tuple[str, str], list[str]]:
+    """What is known of how a cell's runtimes scale, by cell: the laws fitted to them, or why there is none."""
+    return {cell[0].cell: [_law(found) for found in scalings(cell)] for cell in cells_of(rows)}
+
+
+def _law(found: Scaling) -> str:
+    if found.amdahl is None or found.universal is None:
+        return f"{found.runtime}: {found.problem}."
+    both = found.universal
+    peak = "no peak" if both.peak is None else f"peak at {plural(both.peak, 'worker')}"
+    return (
+        f"{found.runtime}: serial fraction {in_fraction(found.amdahl.sigma)} by Amdahl's law; by the Universal "
+        f"Scalability Law sigma {in_fraction(both.sigma)}, kappa {in_fraction(both.kappa)}, {peak}."
+    )
 
 
 def _claims(records: Sequence[Record]) -> tuple[PageClaim, ...]:

@@ -179,6 +179,8 @@ class PageScaling:
     unit: str
     points: tuple[tuple[str, int, Estimate], ...]
     """Runtime, workers and units a second."""
+    notes: tuple[str, ...] = ()
+    """The laws fitted to them, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

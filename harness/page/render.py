@@ -117,7 +117,7 @@ def _named_apart(svg: str, name: str) -> str:
 
 def _filled(page: Page, figures: dict[str, _Figure], thinning: _Thinning) -> str:
     trouble = [row for row in page.rows if row.verdict in BAD]
-    return _template().render(
+    text: str = _template().render(
         page=page,
         version=__version__,
         figures=figures,
@@ -141,6 +141,7 @@ def _filled(page: Page, figures: dict[str, _Figure], thinning: _Thinning) -> str
         templates=_json(charts.detail_charts()),
         data=_json(_data(page, thinning)),
     )
+    return text
 
 
 def _what_was_thinned(page: Page, thinning: _Thinning) -> str:
@@ -149,7 +150,7 @@ def _what_was_thinned(page: Page, thinning: _Thinning) -> str:
     parts = []
     if thinning.strip == 0:
         parts.append(
-            "This page has no durations of rounds, since it would be too large with them: they are in records.jsonl."
+            "This page has no durations of rounds, since it would be too large with them: records.jsonl has them."
         )
     elif most > thinning.strip:
         parts.append(
@@ -278,7 +279,7 @@ def _template() -> Any:
         "lines": _lines,
         "sentence": lambda text: text[:1].upper() + text[1:],
         # Written by this package or its dependencies, and made safe for where it stands.
-        "trusted": Markup,  # noqa: S704
+        "trusted": Markup,
     }
     return environment.get_template("page.html.j2")
 

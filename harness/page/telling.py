@@ -31,9 +31,9 @@ _SAMPLE = (
     "process, its place in memory and its moment."
 )
 _ESTIMATE = (
-    "A ratio is the Hodges-Lehmann estimate of the pairs: the median of the means of every two of them, on the scale of "
-    "logarithms. Its interval has 95 % and is exact, from Wilcoxon's signed-rank test; no bell curve is assumed. Six "
-    "pairs are the least that allow one. With fewer, the geometric mean and the range of the pairs are shown, and "
+    "A ratio is the Hodges-Lehmann estimate of the pairs: the median of the means of every two of them, on the scale "
+    "of logarithms. Its interval has 95 % and is exact, from Wilcoxon's signed-rank test; no bell curve is assumed. "
+    "Six pairs are the least that allow one. With fewer, the geometric mean and the range of the pairs are shown, and "
     "called a range."
 )
 _DETECTABLE = (
@@ -42,9 +42,9 @@ _DETECTABLE = (
     "large says little, whatever its verdict."
 )
 _QUANTILES = (
-    "p50, p95 and p99 are quantiles of the durations of single rounds: of each invocation, then their median. p95 needs "
-    "200 rounds and p99 needs 1,000. No verdict depends on them. A flag says that rounds drifted, that they are of two "
-    "kinds, or that other programs were busy; nothing is left out because of a flag."
+    "p50, p95 and p99 are quantiles of the durations of single rounds: of each invocation, then their median. p95 "
+    "needs 200 rounds and p99 needs 1,000. No verdict depends on them. A flag says that rounds drifted, that they are "
+    "of two kinds, or that other programs were busy; nothing is left out because of a flag."
 )
 
 
@@ -58,24 +58,30 @@ def method_of_check(margins: Margins, *, interleaved: bool, second_pairs: int) -
     two_sets = (
         (
             "Two sets of pairs, fixed in number beforehand: 12 pairs can only find a cell the same. Every other cell "
-            f"gets {second_pairs} fresh pairs, and is judged by those alone; the first set then counts for nothing, since "
-            "it was looked at before."
+            f"gets {second_pairs} fresh pairs, and is judged by those alone; the first set then counts for nothing, "
+            "since it was looked at before."
         )
         if second_pairs
         else "A single set of pairs decides."
     )
     return (
-        f"A pair is one invocation of each side with the same cell, runtime, block and seed, so both do the same work. "
-        f"What is compared is the time of the rounds that both did. {turns}",
+        (
+            f"A pair is one invocation of each side with the same cell, runtime, block and seed, so both do the same "
+            f"work. What is compared is the time of the rounds that both did. {turns}"
+        ),
         _SAMPLE,
         "The ratio is the head's speed over the base's: 0.91 where the head takes 10 % longer. " + _ESTIMATE,
-        f"A cell is the same if its interval lies within {margins.same:.0%} of 1, and slower or faster if it lies wholly "
-        f"beyond {margins.beyond:.0%}. Otherwise it is inconclusive, which is an error where a slowdown of "
-        f"{margins.target:.0%} may hide in the interval.",
+        (
+            f"A cell is the same if its interval lies within {margins.same:.0%} of 1, and slower or faster if it lies "
+            f"wholly beyond {margins.beyond:.0%}. Otherwise it is inconclusive, which is an error where a slowdown of "
+            f"{margins.target:.0%} may hide in the interval."
+        ),
         two_sets,
         _DETECTABLE,
-        "q-values (Benjamini and Hochberg) say how many false discoveries to expect among so many cells. They are for "
-        "reading: no verdict and no exit status depends on them.",
+        (
+            "q-values (Benjamini and Hochberg) say how many false discoveries to expect among so many cells. They are "
+            "for reading: no verdict and no exit status depends on them."
+        ),
         _QUANTILES,
     )
 
@@ -83,14 +89,18 @@ def method_of_check(margins: Margins, *, interleaved: bool, second_pairs: int) -
 def method_of_run(margins: Margins) -> tuple[str, ...]:
     """How a run compares runtimes, a paragraph each."""
     return (
-        "Base is the plain loop, sequential; head is the runtime of the row. A pair is one invocation of each with the "
-        "same cell, block and seed. What is compared is their throughput, units of work a second.",
+        (
+            "Base is the plain loop, sequential; head is the runtime of the row. A pair is one invocation of each with "
+            "the same cell, block and seed. What is compared is their throughput, units of work a second."
+        ),
         "Runtimes of a cell take turns, A B B A, so that a slow drift of the machine falls on all alike.",
         _SAMPLE,
         "The ratio is the runtime's speed over the plain loop's: above 1 it is faster. " + _ESTIMATE,
-        f"With six pairs or more a runtime is called faster or slower if the whole interval lies beyond "
-        f"{margins.beyond:.0%}, the same if it lies within {margins.same:.0%} of 1, and inconclusive otherwise. With fewer "
-        "it is called range: there is no verdict.",
+        (
+            f"With six pairs or more a runtime is called faster or slower if the whole interval lies beyond "
+            f"{margins.beyond:.0%}, the same if it lies within {margins.same:.0%} of 1, and inconclusive otherwise. "
+            "With fewer it is called range: there is no verdict."
+        ),
         _DETECTABLE,
         _QUANTILES,
     )
@@ -110,8 +120,10 @@ def _design(plan: Plan | None) -> list[str]:
     least = sorted({cell.rounds for cell in plan.cells})
     seconds = sorted({cell.measure_s for cell in plan.cells})
     return [
-        f"Warm-up rounds, equal for all: {_span(warm)}. Then at least {_span(least)} measured rounds, until "
-        f"{' to '.join(in_seconds(s) for s in dict.fromkeys((seconds[0], seconds[-1])))} are filled.",
+        (
+            f"Warm-up rounds, equal for all: {_span(warm)}. Then at least {_span(least)} measured rounds, until "
+            f"{' to '.join(in_seconds(s) for s in dict.fromkeys((seconds[0], seconds[-1])))} are filled."
+        ),
         f"Whoever takes longer than {in_seconds(plan.timeout_s)} is ended, on every side.",
     ]
 
@@ -126,8 +138,10 @@ def fairness_of_check(plan: Plan | None) -> tuple[str, ...]:
         *_ALIKE,
         "Base and head run right after one another, and who is first changes from block to block.",
         *_design(plan),
-        "What both computed up to a checkpoint is hashed; a difference makes the cell not comparable, and one to the "
-        "side's own plain loop makes it invalid.",
+        (
+            "What both computed up to a checkpoint is hashed; a difference makes the cell not comparable, and one to "
+            "the side's own plain loop makes it invalid."
+        ),
     )
 
 
@@ -137,8 +151,10 @@ def fairness_of_run(plan: Plan | None) -> tuple[str, ...]:
         *_ALIKE,
         "The runtimes of a cell run right after one another, in an order drawn anew for every two blocks.",
         *_design(plan),
-        "What a runtime computed up to a checkpoint is hashed and must equal the plain loop's; otherwise its row is "
-        "invalid and has no ratio.",
+        (
+            "What a runtime computed up to a checkpoint is hashed and must equal the plain loop's; otherwise its row "
+            "is invalid and has no ratio."
+        ),
     )
 
 
