@@ -36,6 +36,8 @@ _CONFIG: Spec = {
     "font": _FONT,
     "padding": 4,
     "view": {"stroke": None},
+    # No value is invalid here; filters for them would make each layer a source of its own.
+    "mark": {"invalid": None},
     "aria": False,
     "axis": {
         "labelColor": "var(--ink)",
@@ -121,7 +123,7 @@ def forest(rows: Sequence[PageRow], *, band: float) -> Spec | None:
         "low:Q",
         scale=alt.Scale(type="log", domainMin=alt.ExprRef("lo"), domainMax=alt.ExprRef("hi"), nice=False),
         axis=alt.Axis(
-            title="ratio of speeds (log scale): above 1 the head is faster",
+            title="ratio of speeds, log scale",
             labelExpr=_TIMES,
             tickCount=7,
             grid=True,
@@ -175,7 +177,7 @@ def forest(rows: Sequence[PageRow], *, band: float) -> Spec | None:
                     title=None,
                     header=alt.Header(labelExpr="titles[datum.value]", labelOrient="top", labelAnchor="start"),
                 ),
-                spacing=14,
+                spacing=2,
             )
             .resolve_scale(y="independent")
         )
@@ -210,7 +212,7 @@ def claims_chart(claims: Sequence[PageClaim]) -> Spec | None:
         "low:Q",
         scale=alt.Scale(type="log", domainMin=alt.ExprRef("lo"), domainMax=alt.ExprRef("hi"), nice=False),
         axis=alt.Axis(
-            title="times as fast as Ray (log scale): open published, filled ours",
+            title="times as fast as Ray, log scale",
             labelExpr=_TIMES,
             tickCount=7,
             grid=True,

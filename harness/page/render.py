@@ -150,12 +150,12 @@ def _what_was_thinned(page: Page, thinning: _Thinning) -> str:
     parts = []
     if thinning.strip == 0:
         parts.append(
-            "This page has no durations of rounds, since it would be too large with them: records.jsonl has them."
+            "This page has no durations of rounds, as it would be too large with them: records.jsonl has them."
         )
     elif most > thinning.strip:
         parts.append(
-            f"Of each invocation's durations (up to {most:,}) this page has {thinning.strip} medians of consecutive ones "
-            f"for the strip in run order, and {thinning.quantiles} quantiles for the distribution; all of them are in "
+            f"Of each invocation's durations (up to {most:,}) this page has {thinning.strip} medians of consecutive "
+            f"ones for the strip in run order, and {thinning.quantiles} quantiles for the distribution; all of them are in "
             "records.jsonl. No invocation is left out."
         )
     if not thinning.records:

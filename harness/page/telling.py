@@ -122,7 +122,7 @@ def _design(plan: Plan | None) -> list[str]:
     return [
         (
             f"Warm-up rounds, equal for all: {_span(warm)}. Then at least {_span(least)} measured rounds, until "
-            f"{' to '.join(in_seconds(s) for s in dict.fromkeys((seconds[0], seconds[-1])))} are filled."
+            f"{' to '.join(f'{s:g}' for s in dict.fromkeys((seconds[0], seconds[-1])))} s are filled."
         ),
         f"Whoever takes longer than {in_seconds(plan.timeout_s)} is ended, on every side.",
     ]

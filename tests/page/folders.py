@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from harness.plan import Cell, Plan, PlanFile, RuntimeChoice
 from harness.records import RecordFile
 from harness.regression.check import BASE, HEAD, Design, DesignFile, SideFacts
@@ -26,8 +28,6 @@ MACHINE = {
 NASTY = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' & \U0001f680 [bold] {{ 7 * 7 }}"
 LONG = "x" * 300
 
-WORKLOADS = {"quick": "broadcast_gather", "slow": "simulation"}
-
 VERDICTS = {
     "steady": "same",
     "slow": "slower",
@@ -43,9 +43,10 @@ VERDICTS = {
 """By the name of a cell: what becomes of it in `write_check`."""
 
 
-def invocation(runtime, name, block, *, rate=1000.0, noise=0.002, values=240, random=None, **changes):
+def invocation(runtime, name, block, *, rate=1000.0, values=240, **changes):
     """An invocation of the cell `name` at about `rate` units a second, with every round."""
-    random = random or Random(f"{runtime} {name} {block} {changes.get('side')}")
+    random = Random(f"{runtime} {name} {block} {changes.get('side')}")
+    noise = changes.pop("noise", 0.002)
     mean_s = 15 / rate * random.lognormvariate(0, noise)
     rounds_s = [mean_s * random.lognormvariate(0, 0.05) for _ in range(values)]
     fields = {
@@ -62,38 +63,48 @@ def invocation(runtime, name, block, *, rate=1000.0, noise=0.002, values=240, ra
     return record(runtime, rate, block, **(fields | changes))
 
 
+SIDES = {
+    "slow": ({}, {"rate": 870.0}),
+    "quick": ({}, {"rate": 1180.0}),
+    "noisy": ({"noise": 0.3}, {"noise": 0.3}),
+    "wrong": ({}, {"digest": "wrong"}),
+    "unlike": ({}, {"digest": "another"}),
+}
+"""What base and head of a cell do otherwise."""
+ENDINGS = {
+    "crashing": {"outcome": "failed", "reason": f"RuntimeError: {NASTY}", "log": "logs/7.log", "rounds_s": []},
+    "hanging": {"outcome": "timeout", "reason": "longer than 300 s", "rounds_s": []},
+}
+"""How an invocation of the head ends."""
+BLOCKS = {"steady": 12, "absent": 1, "fresh": 1}
+"""Those of a cell that has fewer than the others: one that is the same needs no second set."""
+
+
 def check_records(names=tuple(VERDICTS), *, pairs=36, values=240):
-    """The records of a check of one runtime on the cells `names`; those that are the same need 12 pairs only."""
-    records = []
-    for block in range(pairs):
-        for name in names:
-            if name == "steady" and block >= 12:
-                continue
-            if name in ("absent", "fresh") and block >= 1:
-                continue
-            common = {"digest": f"{name}-{block}", "values": values}
-            base, head = dict(common), dict(common)
-            if name == "slow":
-                head["rate"] = 870.0
-            elif name == "quick":
-                head["rate"] = 1180.0
-            elif name == "noisy":
-                base["noise"] = head["noise"] = 0.3
-            elif name == "unlike":
-                head["digest"] = "another"
-            elif name == "crashing" and block == 3:
-                head |= {"outcome": "failed", "reason": f"RuntimeError: {NASTY}", "log": "logs/7.log", "rounds_s": []}
-            elif name == "hanging" and block == 3:
-                head |= {"outcome": "timeout", "reason": "longer than 300 s", "rounds_s": []}
-            if name != "fresh":
-                records.append(invocation("reactor", name, block, side=BASE, **base))
-            if name == "wrong":
-                head["digest"] = "wrong"
-                records.append(invocation("sequential", name, block, side=HEAD, **common))
-                records.append(invocation("sequential", name, block, side=BASE, **common))
-            if name != "absent":
-                records.append(invocation("reactor", name, block, side=HEAD, **head))
-    return records
+    """The records of a check of one runtime on the cells `names`, in the order in which they would be measured."""
+    return [
+        one
+        for block in range(pairs)
+        for name in names
+        if block < BLOCKS.get(name, pairs)
+        for one in _pair(name, block, values)
+    ]
+
+
+def _pair(name, block, values):
+    """The invocations of a cell in a block; a plain loop too where a digest is compared with its own."""
+    common = {"digest": f"{name}-{block}", "values": values}
+    base, head = SIDES.get(name, ({}, {}))
+    if block == 3:
+        head = head | ENDINGS.get(name, {})
+    invocations = []
+    if name != "fresh":
+        invocations.append(invocation("reactor", name, block, side=BASE, **(common | base)))
+    if name == "wrong":
+        invocations += [invocation("sequential", name, block, side=side, **common) for side in (HEAD, BASE)]
+    if name != "absent":
+        invocations.append(invocation("reactor", name, block, side=HEAD, **(common | head)))
+    return invocations
 
 
 def write_check(folder: Path, records=None, *, base_name="v1.0", head_name="feature/faster-lanes") -> Path:
@@ -123,19 +134,22 @@ def write_check(folder: Path, records=None, *, base_name="v1.0", head_name="feat
         folder,
         records,
         plan,
-        Design(sides={BASE: SideFacts(name=base_name, **facts), HEAD: SideFacts(name=head_name, **facts)}),
+        Design(
+            first_pairs=12,
+            second_pairs=24,
+            same=0.05,
+            beyond=0.03,
+            target=0.1,
+            sides={BASE: SideFacts(name=base_name, **facts), HEAD: SideFacts(name=head_name, **facts)},
+        ),
     )
 
 
 def write_folder(folder: Path, records, plan=None, design=None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = RecordFile(folder)
-    for one in records:
-        # As `append` does, without waiting for the disk.
-        with file.path.open("ab") as opened:
-            import msgspec
-
-            opened.write(msgspec.json.encode(one) + b"\n")
+    # As `append` does, without waiting for the disk every time.
+    file.path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in records))
     if plan is not None:
         PlanFile(folder).write(plan)
     if design is not None:

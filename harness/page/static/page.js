@@ -37,7 +37,7 @@
 
     async draw() {
       const room = this.room();
-      this.setLabelLimit(this.spec, Math.max(84, Math.min(430, 0.36 * room)));
+      this.limitTexts(room);
       const inner = this.spec.spec || this.spec;
       this.widthName = this.spec.spec ? "child_width" : "width";
       inner.width = Math.max(140, room - 160);
@@ -52,7 +52,18 @@
 
     room() { return Math.max(240, this.region.clientWidth - 4); }
 
-    setLabelLimit(spec, limit) { spec.config = { ...spec.config, axis: { ...spec.config.axis, labelLimit: limit } }; }
+    /* No text may be wider than the room for it: it would take that from the plot. */
+    limitTexts(room) {
+      const limit = Math.max(84, Math.min(430, 0.36 * room));
+      const { config } = this.spec;
+      const inner = Math.max(120, room - limit - 24);
+      this.spec.config = {
+        ...config,
+        axis: { ...config.axis, labelLimit: limit, titleLimit: inner },
+        header: { ...config.header, labelLimit: inner },
+        legend: { ...config.legend, labelLimit: Math.min(220, inner), ...(room < 420 ? { columns: 1 } : {}) },
+      };
+    }
 
     /* What stands beside the plot itself is only known once it is drawn. */
     async fit() {
@@ -145,7 +156,7 @@
   const figureOf = (title, label, caption, isUpright) => make("figure", { class: "figure" },
     make("h4", {}, title), toolsOf(title, isUpright),
     make("div", { class: "plot-region", role: "region", tabindex: "0", "aria-label": `${title}, scrolls` },
-      make("div", { class: "plot", role: "img", "aria-label": label })),
+      make("div", { role: "img", "aria-label": label }, make("div", { class: "plot", "aria-hidden": "true" }))),
     make("figcaption", {}, caption));
 
   const withData = (name, values, parameters) => {
