@@ -18,7 +18,7 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -43,10 +43,11 @@ from runtimes.protocol import demands_here, value_bytes
 from workloads.dataflow import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from harness.metrics import Metric
     from runtimes.protocol import Runtime
     from workloads.dataflow import Graph, Session
 
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str]) -> int:
     job = msgspec.json.decode(text, type=MeasureJob)
     die_with_parent(job.parent_pid)
     try:
-        result = measure(job, folder)
+        with _profiled(job.profile):
+            result = measure(job, folder)
     except Exception as error:  # noqa: BLE001 - whatever a task or an engine raises is the outcome
         traceback.print_exc()
         result = Measurement(reason=_first_line(error))
@@ -120,6 +122,7 @@ def measure(job: MeasureJob, folder: Folder) -> Measurement:
         resets=measured.counts["resets"],
         emulator_frames=measured.counts["emulator_frames"],
         pss_bytes=measured.pss_bytes,
+        metrics=measured.metrics,
     )
 
 
@@ -132,6 +135,7 @@ class _Measured:
     durations_ns: NDArray[np.int64]
     counts: Mapping[str, int | None]
     pss_bytes: int | None
+    metrics: dict[str, float]
 
     @classmethod
     def of(cls, session: Session, graph: Graph, job: MeasureJob, folder: Folder) -> _Measured:
@@ -147,10 +151,13 @@ class _Measured:
         # What was built so far is not looked at again by the collector while rounds are timed.
         gc.collect()
         gc.freeze()
+        metrics = _Metrics()
+        metrics.begin(job.metrics)
         durations = _Durations([session.advance(job.rounds)])
         digest.add_received(graph, session.received())
         digest.add(session.tallies())
         durations.fill(session, job.measure_s)
+        values = metrics.end()
         after = _counts(session.tallies())
         return cls(
             digest=digest.hexdigest(),
@@ -158,7 +165,61 @@ class _Measured:
             durations_ns=np.concatenate(durations.steps),
             counts={name: _difference(after[name], before[name]) for name in after},
             pss_bytes=_pss_bytes(),
+            metrics=values,
         )
+
+
+@dataclass(slots=True)
+class _Metrics:
+    """Metrics under way. What one of them raises goes to the log, and its value is missing."""
+
+    begun: list[tuple[Metric, Any]] = field(default_factory=list)
+
+    def begin(self, names: Sequence[str]) -> None:
+        """Begin those called `names`; all are loaded before the first begins."""
+        for metric in [metric for name in names if (metric := _attempt(name, _metric, name)) is not None]:
+            state = _attempt(metric.name, _begun, metric)
+            if state is not None:
+                self.begun.append((metric, *state))
+
+    def end(self) -> dict[str, float]:
+        """What they measured; the last one to begin is the first to end."""
+        values = {metric.name: _attempt(metric.name, _ended, metric, state) for metric, state in reversed(self.begun)}
+        return {name: value for name, value in sorted(values.items()) if value is not None}
+
+
+Given = TypeVar("Given")
+
+
+def _attempt(name: str, what: Callable[..., Given], *arguments: Any) -> Given | None:
+    """What `what` gives, or None where it raises: the log then says that metric `name` did."""
+    try:
+        return what(*arguments)
+    except Exception:  # noqa: BLE001 - a foreign metric may fail in any way, and the rounds count all the same
+        traceback.print_exc()
+        sys.stderr.write(f"Metric '{name}' failed; its value is missing.\n")
+        return None
+
+
+def _metric(name: str) -> Metric:
+    return registry.metrics().get(name)
+
+
+def _begun(metric: Metric) -> tuple[Any]:
+    """What it hands to its end, which may be None."""
+    return (metric.begin(),)
+
+
+def _ended(metric: Metric, state: Any) -> float:
+    """The value of `metric`.
+
+    Raises:
+        ValueError: if it is not finite, which JSON has no number for.
+    """
+    value = float(metric.end(state))
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number")
+    return value
 
 
 @dataclass(slots=True)
@@ -196,6 +257,25 @@ def condense(durations_ns: NDArray[np.int64]) -> dict[str, Any]:
         "measured_s": float(durations_ns.sum()) / 1e9,
         "round_quantiles_s": quantiles_s(durations_ns),
     }
+
+
+@contextlib.contextmanager
+def _profiled(target: str | None) -> Iterator[None]:
+    """Have cProfile watch the block, if `target` says where to leave what it finds."""
+    if target is None:
+        yield
+        return
+    import cProfile
+    import pstats
+
+    profile = cProfile.Profile()
+    try:
+        with profile:
+            yield
+    finally:
+        profile.dump_stats(f"{target}.pstats")
+        with Path(f"{target}.txt").open("w", encoding="utf-8") as file:
+            pstats.Stats(profile, stream=file).sort_stats("cumulative").print_stats()
 
 
 @contextlib.contextmanager

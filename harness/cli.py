@@ -1,6 +1,7 @@
-"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and four more.
+"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and eight more.
 
-Those, on the paper, are `claims`, `reproduce`, `ladder` and `amortisation`. Exit statuses are those of
+Four are on the paper: `claims`, `reproduce`, `ladder` and `amortisation`. Four, in `harness.regression`,
+say whether something changed: `check`, `compare`, `baseline` and `aa`. Exit statuses are those of
 `harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
 `--json`, standard output holds JSON and nothing else. Modules that take time to import wait for the
 command that needs them.
@@ -24,6 +25,7 @@ from harness.options import (
     NOTHING,
     Cells,
     Json,
+    Reporters,
     Selection,
     Set,
     Suite,
@@ -33,6 +35,7 @@ from harness.options import (
     print_json,
 )
 from harness.regression import commands as regression
+from harness.regression import finished_commands as finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +64,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
     out: str | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     figures: bool = True,
+    reporter: Reporters = None,
     json: Json = False,
 ) -> ExitStatus:
     """Measure a suite, or one workload, on several runtimes, and report.
@@ -76,9 +80,10 @@ def run(  # noqa: PLR0913 - one argument for each flag
     """
     from harness.plan import PlanFile, select_cells
     from harness.progress import progress_on, rows_of
-    from harness.report import write_report
+    from harness.reporters import checked_names
     from harness.runner import Runner, prepare_folder
 
+    reporters = checked_names(reporter or [])
     asked = folder_of(out)
     plan = _plan_to_run(suite, selection, asked, resume=resume)
     select_cells(plan, cells or [])
@@ -92,7 +97,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
     Runner(
         plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json), rows_of(plan)), cells=cells or []
     ).run()
-    return _show(write_report(folder, figures=figures), as_json=json)
+    return _reported(folder, reporters, figures=figures, as_json=json)
 
 
 @app.command
@@ -105,6 +110,7 @@ def report(  # noqa: PLR0913 - one argument for each flag
     beyond: float | None = None,
     target: float | None = None,
     html: Annotated[bool, Parameter(negative="")] = False,
+    reporter: Reporters = None,
     json: Json = False,
 ) -> ExitStatus:
     """Make the tables and figures of a run, or the verdicts of a check, anew from its records.
@@ -123,7 +129,11 @@ def report(  # noqa: PLR0913 - one argument for each flag
         Write report.html too: one file for a browser.
     """
     from harness.regression.check import DesignFile
+    from harness.reporters import checked_names
 
+    reporters = checked_names(reporter or [])
+    if DesignFile(folder).path.exists() and reporters:
+        raise UsageError(f"{folder} holds a check, and reporters are given the rows of a run. Leave --reporter out.")
     if DesignFile(folder).path.exists():
         return regression.report_check(folder, margin=margin, beyond=beyond, target=target, html=html, as_json=json)
     if any(given is not None for given in (margin, beyond, target)):
@@ -131,14 +141,7 @@ def report(  # noqa: PLR0913 - one argument for each flag
             f"{folder} holds no check, so there are no verdicts to judge by other margins. Name the folder of a check, "
             "or compare two runs: reactorbench compare A B --margin ..."
         )
-    from harness.report import write_report
-
-    made = write_report(folder, figures=figures)
-    if html:
-        from harness.page import write_run_page
-
-        made = replace(made, files=(*made.files, write_run_page(folder)))
-    return _show(made, as_json=json)
+    return _reported(folder, reporters, figures=figures, html=html, as_json=json)
 
 
 @app.command
@@ -306,7 +309,7 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
 
 @app.command(name="list")
 def list_all(*, json: Json = False) -> ExitStatus:
-    """Show suites, workloads and runtimes, with their parameters and options."""
+    """Show suites, workloads and runtimes, with their parameters and options, metrics and reporters."""
     from harness.listing import listing, print_listing
 
     if json:
@@ -449,6 +452,9 @@ def graph(
 
 
 app.command(regression.check)
+app.command(regression.aa)
+app.command(finished.compare)
+app.command(finished.baseline)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -496,6 +502,21 @@ def _plan_to_run(suite: str | None, selection: Selection, out: Path | None, *, r
             "Leave that out, or begin a new run in another folder."
         )
     return PlanFile(out).read()
+
+
+def _reported(
+    folder: Path, reporters: Sequence[str], *, figures: bool, as_json: bool, html: bool = False
+) -> ExitStatus:
+    """Write the report on `folder`, also in the forms of `reporters`, and show it."""
+    from harness.report import report_with
+
+    made, failures = report_with(folder, reporters, figures=figures)
+    if html:
+        from harness.page import write_run_page
+
+        made = replace(made, files=(*made.files, write_run_page(folder)))
+    status = _show(made, as_json=as_json)
+    return _failed("\n".join(failures), ExitStatus.FAILED_OR_INVALID) if failures else status
 
 
 def _show(made: Report, *, as_json: bool) -> ExitStatus:

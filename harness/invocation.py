@@ -29,7 +29,7 @@ from harness.records import Measurement, Record
 from harness.scratch import temporary_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from harness.plan import Invocation
     from harness.versions import Version
@@ -47,6 +47,8 @@ _SETTLE_S = 3.0
 _CHECK_TIMEOUT_S = 180.0
 _STACK_DUMP_S = 0.3
 """What a hung child gets to write its stacks to the log."""
+
+_LAUNCHER = Path(__file__).with_name("regression") / "launch.py"
 
 _LONGEST_LOG = 64 * 2**20
 _KEPT_OF_LOG = 2**20
@@ -75,10 +77,13 @@ def measure(  # noqa: PLR0913 - what an invocation depends on
     machine: Mapping[str, Any],
     watch: Callable[[str, float], None],
     version: Version | None = None,
+    under: Sequence[str] = (),
+    profile: str | None = None,
 ) -> Record:
     """Run `invocation` in a child process; its output is appended to `log`.
 
-    `version` is the one that does it, which does not lack anything for it; this one if None.
+    `version` is the one that does it, which does not lack anything for it; this one if None. `under` is a command that
+    starts the child's, a profiler; `profile`, where the child leaves what cProfile finds.
 
     Raises:
         HarnessError: if a process of it cannot be ended.
@@ -95,6 +100,8 @@ def measure(  # noqa: PLR0913 - what an invocation depends on
         warmup_rounds=cell.warmup_rounds,
         rounds=cell.rounds,
         measure_s=cell.measure_s,
+        profile=profile,
+        metrics=list(cell.metrics),
     )
     child = _Child(
         mode="measure",
@@ -104,6 +111,7 @@ def measure(  # noqa: PLR0913 - what an invocation depends on
         seed=invocation.seed,
         watch=watch,
         interpreter=None if version is None else version.interpreter,
+        under=under,
     )
     record = _record(invocation, machine, log)
     ending, result = child.run(Measurement)
@@ -217,6 +225,7 @@ class _Child:
     seed: int
     watch: Callable[[str, float], None]
     interpreter: str | None = None
+    under: Sequence[str] = ()
 
     def run(self, result_type: type[Result]) -> tuple[_Ending, Result | None]:
         """Run it; how it ended, and its result if it left one."""
@@ -243,8 +252,12 @@ class _Child:
                 process.wait()
 
     def _start(self, folder: Folder, log: BinaryIO) -> subprocess.Popen[bytes]:
+        command = [self.interpreter or sys.executable, "-m", "harness.child", self.mode, str(folder.path)]
+        if self.under:
+            launcher = [sys.executable, "-I", str(_LAUNCHER), str(folder.job), str(os.getpid())]
+            command = [*launcher, *self.under, *command]
         return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [self.interpreter or sys.executable, "-m", "harness.child", self.mode, str(folder.path)],
+            command,
             cwd=folder.scratch,
             env=environment(os.environ, self.seed, is_foreign=self.interpreter is not None),
             stdin=subprocess.DEVNULL,

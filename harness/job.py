@@ -58,6 +58,10 @@ class MeasureJob(msgspec.Struct, frozen=True, kw_only=True):
     warmup_rounds: int
     rounds: int
     measure_s: float
+    profile: str | None = None
+    """Where to leave what cProfile finds, a path without its suffix: `.txt` and `.pstats`. Older versions do not."""
+    metrics: list[str] = []
+    """What else to measure, by name. A child of a version without metrics measures none."""
 
 
 class Pairing(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What `reactorbench list` shows: runtimes and workloads with their parameters, and what they need."""
+"""What `reactorbench list` shows: what there is by name; of runtimes and workloads parameters, and what they need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from runtimes.protocol import Runtime
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.registry import Kind, Plugin
+    from harness.metrics import Metric
+    from harness.registry import Plugin
+    from harness.reporters import Reporter
+    from workloads.dataflow import Workload
 
 __all__ = ["listing", "print_listing"]
 
@@ -25,6 +28,8 @@ def listing() -> dict[str, Any]:
         "suites": [{"name": name, "title": read_suite(name).title} for name in suite_names()],
         "workloads": [_entry(plugin, "parameters") for plugin in registry.workloads()],
         "runtimes": [_entry(plugin, "options") for plugin in registry.runtimes()],
+        "metrics": [_metric(plugin) for plugin in registry.metrics()],
+        "reporters": [_reporter(plugin) for plugin in registry.reporters()],
     }
 
 
@@ -38,9 +43,16 @@ def print_listing(console: Console) -> None:
         _print_heading(console, group.capitalize())
         for entry in entries[group]:
             _print_entry(console, entry, settings)
+    for group in ("metrics", "reporters"):
+        _print_heading(console, group.capitalize())
+        for entry in entries[group]:
+            if "broken" in entry:
+                _print_broken(console, entry)
+            else:
+                _print(console, f"{entry['name']}: {entry['summary']}", indent=2)
 
 
-def _entry(plugin: Plugin[Kind], settings: str) -> dict[str, Any]:
+def _entry(plugin: Plugin[Runtime] | Plugin[Workload], settings: str) -> dict[str, Any]:
     if plugin.loaded is None:
         return {"name": plugin.name, "broken": plugin.broken}
     loaded = plugin.loaded
@@ -58,6 +70,24 @@ def _entry(plugin: Plugin[Kind], settings: str) -> dict[str, Any]:
     }
 
 
+def _metric(plugin: Plugin[Metric]) -> dict[str, Any]:
+    if plugin.loaded is None:
+        return {"name": plugin.name, "broken": plugin.broken}
+    metric = plugin.loaded
+    return {
+        "name": metric.name,
+        "summary": metric.summary,
+        "unit": metric.unit,
+        "less_is_better": metric.less_is_better,
+    }
+
+
+def _reporter(plugin: Plugin[Reporter]) -> dict[str, Any]:
+    if plugin.loaded is None:
+        return {"name": plugin.name, "broken": plugin.broken}
+    return {"name": plugin.loaded.name, "summary": plugin.loaded.summary}
+
+
 def _requirement(module: str) -> dict[str, Any]:
     return {
         "module": module,
@@ -66,9 +96,13 @@ def _requirement(module: str) -> dict[str, Any]:
     }
 
 
+def _print_broken(console: Console, entry: dict[str, Any]) -> None:
+    _print(console, f"{entry['name']}: cannot be used: {entry['broken']}", indent=2, style="red")
+
+
 def _print_entry(console: Console, entry: dict[str, Any], settings: str) -> None:
     if "broken" in entry:
-        _print(console, f"{entry['name']}: cannot be used: {entry['broken']}", indent=2, style="red")
+        _print_broken(console, entry)
         return
     bound = " (bound)" if entry.get("is_bound") else ""
     _print(console, f"{entry['name']}{bound}: {entry['summary']}", indent=2)

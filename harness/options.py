@@ -21,6 +21,7 @@ __all__ = [
     "NOTHING",
     "Cells",
     "Json",
+    "Reporters",
     "Selection",
     "Set",
     "Suite",
@@ -30,6 +31,8 @@ __all__ = [
     "print_json",
 ]
 
+_NUMBERS = ("invocations", "warmup_rounds", "rounds", "measure_s", "timeout_s", "seed")
+"""What overrides a suite's settings."""
 _UNBOUNDED_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
@@ -37,6 +40,10 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on
 Cells = Annotated[
     list[str] | None,
     Parameter(negative="", help="Only the cells of the suite whose names match, as 'figure1-*'; several times."),
+]
+Reporters = Annotated[
+    list[str] | None,
+    Parameter(name="--reporter", negative="", help="NAME: another form to write the report in; several times."),
 ]
 Suite = Annotated[str | None, Parameter(help="A shipped suite by name, or the path of a TOML file.")]
 WorkloadName = Annotated[str, Parameter(help="A workload by name.")]
@@ -66,11 +73,23 @@ class Selection:
     """Seconds after which an invocation is ended with all its processes."""
     seed: int | None = None
     """Seed of block 0; block b uses seed + b."""
+    metric: Annotated[list[str] | None, Parameter(negative="")] = None
+    """NAME: what else to measure, as cpu_s; may be given several times."""
 
     def given(self) -> list[str]:
         """The flags that were given."""
         names = {name: "--" + name.strip("_").replace("_", "-") for name in asdict(self)}
         return [names[name] for name, value in asdict(self).items() if value is not None]
+
+    def words(self) -> list[str]:
+        """The command line that makes this selection."""
+        found = [f"--workload={self.workload}"] if self.workload is not None else []
+        found += [f"--set={setting}" for setting in self.set_ or ()]
+        found += [f"--runtime={runtime}" for runtime in self.runtime or ()]
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        given = {name.replace("_", "-"): value for name, value in numbers.items() if value is not None}
+        found += [f"--metric={metric}" for metric in self.metric or ()]
+        return [*found, *(f"--{name}={value}" for name, value in given.items())]
 
     def plan(self, suite_name: str | None) -> Plan:
         """The plan for this selection.
@@ -93,8 +112,9 @@ class Selection:
         else:
             assert suite_name is not None
             suite = read_suite(suite_name)
-        numbers = ("invocations", "warmup_rounds", "rounds", "measure_s", "timeout_s", "seed")
-        overrides = {name: value for name in numbers if (value := getattr(self, name)) is not None}
+        overrides = {name: value for name in _NUMBERS if (value := getattr(self, name)) is not None}
+        if self.metric:
+            overrides["metrics"] = self.metric
         return plan_of(suite, overrides, self.runtime or [])
 
 

@@ -69,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 1.0
     timeout_s: Annotated[float, Meta(description="seconds after which an invocation is ended", gt=0, le=86_400)] = 300.0
     seed: Annotated[int, Meta(description="seed of block 0; block b uses seed + b", ge=0, lt=2**32)] = 0
+    metrics: Annotated[list[str], Meta(description="what else is measured, by name")] = []
 
 
 class RuntimeChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +92,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     warmup_rounds: int
     rounds: int
     measure_s: float
+    metrics: tuple[str, ...] = ()
+    """What else is measured, by name."""
     name: str = ""
     """How a suite calls it; `--cells` selects by it."""
     round_s: float = 0.0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA_VERSION", "Measurement", "Outcome", "Record", "RecordFile"]
 
 SCHEMA_VERSION = 2
-"""2 added `round_quantiles_s` and `side`. Records of every version are read."""
+"""2 added `round_quantiles_s`, `side` and `metrics`. Records of every version are read."""
 
 Outcome = Literal["ok", "failed", "timeout", "skipped"]
 
@@ -55,6 +55,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Sum of the proportional set sizes of all processes of the invocation, after the last measured round."""
     notice: str | None = None
     """What a reader must know about this runtime's options (private settings, a missing native part)."""
+    metrics: dict[str, float] = {}
+    """What the metrics that were asked for measured, by name; one that failed is missing."""
 
 
 class Record(Measurement, frozen=True, kw_only=True):

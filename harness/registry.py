@@ -1,6 +1,6 @@
-"""Finds runtimes and workloads by name, through entry points, so that anyone can plug in their own.
+"""Finds runtimes, workloads, metrics and reporters by name, through entry points, so that anyone can plug in their own.
 
-A distribution names them in the groups `reactorbench.runtimes` and `reactorbench.workloads`. One that
+A distribution names them in the groups `reactorbench.runtimes`, `.workloads`, `.metrics` and `.reporters`. One that
 cannot be imported is kept with the reason, and breaks nothing but itself.
 """
 
@@ -14,6 +14,8 @@ from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from harness.errors import UsageError, did_you_mean
+from harness.metrics import Metric
+from harness.reporters import Reporter
 from runtimes.protocol import Runtime
 from workloads.dataflow import Workload
 
@@ -21,12 +23,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from importlib.metadata import EntryPoint
 
-__all__ = ["Plugin", "Plugins", "installable", "missing_module", "runtimes", "version_of", "workloads"]
+__all__ = [
+    "Plugin",
+    "Plugins",
+    "installable",
+    "metrics",
+    "missing_module",
+    "reporters",
+    "runtimes",
+    "version_of",
+    "workloads",
+]
 
-Kind = TypeVar("Kind", Runtime, Workload)
+Kind = TypeVar("Kind", Runtime, Workload, Metric, Reporter)
 
 _RUNTIMES = "reactorbench.runtimes"
 _WORKLOADS = "reactorbench.workloads"
+_METRICS = "reactorbench.metrics"
+_REPORTERS = "reactorbench.reporters"
 
 _OTHERWISE_NAMED = {"cv2": "opencv-python-headless"}
 """Distributions that a module's name does not lead to."""
@@ -58,7 +72,7 @@ class Plugins(Generic[Kind]):
         return (self._load(name) for name in sorted(self._entries))
 
     def get(self, name: str) -> Kind:
-        """The runtime or workload called `name`.
+        """The runtime, workload, metric or reporter called `name`.
 
         Raises:
             UsageError: if there is none, or it cannot be loaded.
@@ -98,6 +112,16 @@ def runtimes() -> Plugins[Runtime]:
 def workloads() -> Plugins[Workload]:
     """The workloads that are installed."""
     return Plugins(_WORKLOADS, Workload)
+
+
+def metrics() -> Plugins[Metric]:
+    """The metrics that are installed."""
+    return Plugins(_METRICS, Metric)
+
+
+def reporters() -> Plugins[Reporter]:
+    """The reporters that are installed."""
+    return Plugins(_REPORTERS, Reporter)
 
 
 def missing_module(modules: Iterable[str]) -> str | None:

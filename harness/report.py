@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from harness.summary import SummaryRow
     from harness.totals import Totals
 
-__all__ = ["Report", "markdown_table", "summary_table", "warning_lines", "warnings_of", "write_report"]
+__all__ = ["Report", "markdown_table", "report_with", "summary_table", "warning_lines", "warnings_of", "write_report"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,9 @@ class Report:
             "exit_status": int(self.exit_status),
             "finding": finding(self.rows),
             "rows": [
-                flat(row) | {"parameters": dict(row.parameters), "options": dict(row.options)} for row in self.rows
+                flat(row)
+                | {"parameters": dict(row.parameters), "options": dict(row.options), "metrics": dict(row.metrics)}
+                for row in self.rows
             ],
             "totals": flat_totals(totals(self.rows).values()),
             "files": [str(file.relative_to(self.folder)) for file in self.files],
@@ -120,6 +122,18 @@ def write_report(folder: Path, *, figures: bool = True) -> Report:
             f"The report cannot be written: {error.filename or folder}: {error.strerror or error}. {remedy}"
         ) from error
     return Report(folder=folder, rows=tuple(rows), files=tuple(files), warnings=warnings)
+
+
+def report_with(folder: Path, reporters: Sequence[str], *, figures: bool) -> tuple[Report, tuple[str, ...]]:
+    """As `write_report`, and the same in the forms of `reporters`; what those say that failed."""
+    from dataclasses import replace
+
+    from harness.reporters import write_with
+
+    made = write_report(folder, figures=figures)
+    records = RecordFile(folder).read() if reporters else []
+    also = write_with(reporters, folder, records, made.rows)
+    return replace(made, files=(*made.files, *also.files)), also.failures
 
 
 def _renew_figures(rows: Sequence[SummaryRow], records: Sequence[Record], folder: Path, *, wanted: bool) -> list[Path]:
@@ -258,7 +272,8 @@ def summary_table(rows: Sequence[SummaryRow], *, width: int = _NO_TERMINAL, cell
 
 def _in_lines(heading: str) -> str:
     """A narrow form of `heading`."""
-    return heading.replace("over ", "over\n").replace("per ", "per\n")
+    # Names of metrics have underscores in place of spaces.
+    return heading.replace("over ", "over\n").replace("per ", "per\n").replace("_", "_\n")
 
 
 def _kinds(sections: Sequence[_Section]) -> list[list[_Section]]:
@@ -422,9 +437,12 @@ def _r_squared(fit: Fit) -> str:
 _REFERENCES: Mapping[str, str] = {BEST_RAY: "the best Ray", SEQUENTIAL: "the plain loop"}
 
 
+_OPTIONAL = ("per core", "efficiency")
+
+
 def _optional(row: SummaryRow) -> dict[str, Estimate | float | None]:
     """What a page has a column for only where some row knows it."""
-    return {"per core": row.efficiency_per_core, "efficiency": row.efficiency}
+    return {"per core": row.efficiency_per_core, "efficiency": row.efficiency, **row.metrics}
 
 
 def _columns(row: SummaryRow, labels: Labels, optional: Collection[str]) -> dict[str, _Entry]:
@@ -449,7 +467,14 @@ def _columns(row: SummaryRow, labels: Labels, optional: Collection[str]) -> dict
             remark=f"{in_count(earned_back)} rounds" if earned_back else "",
         ),
         "memory": _Entry(text=DASH if row.pss_bytes is None else in_bytes(row.pss_bytes)),
+        **{name: _metric(row.metrics.get(name)) for name in sorted({*optional} - {*_OPTIONAL})},
     }
+
+
+def _metric(value: float | None) -> _Entry:
+    if value is None:
+        return _Entry(text=DASH)
+    return _Entry(text=in_si(value) if abs(value) >= 1 else in_fraction(value))
 
 
 def _rate(estimate: Estimate | None) -> _Entry:
@@ -521,6 +546,7 @@ def _closing_notes(rows: Sequence[SummaryRow], sections: Sequence[_Section]) -> 
         "Efficiency is a rate as a fraction of the bound's."
         for name in bounds
     ]
+    notes += _metric_notes(rows)
     headings = {heading for section in sections for heading in section.headings}
     cores = sorted({row.cores for row in rows if row.efficiency_per_core is not None and row.cores is not None})
     if "per core" in headings:
@@ -541,6 +567,19 @@ def _closing_notes(rows: Sequence[SummaryRow], sections: Sequence[_Section]) -> 
         for name, why in others
     ]
     return notes
+
+
+def _metric_notes(rows: Sequence[SummaryRow]) -> list[str]:
+    """What the columns of metrics mean, as far as these are installed here."""
+    from harness.registry import metrics
+
+    known = {plugin.name: plugin.loaded for plugin in metrics() if plugin.loaded is not None}
+    shown = sorted({name for row in rows for name in row.metrics} & known.keys())
+    return [
+        f"{name}: {known[name].summary} ({known[name].unit}; "
+        f"{'less' if known[name].less_is_better else 'more'} is better), the median."
+        for name in shown
+    ]
 
 
 def _what_they_are(cell: Sequence[SummaryRow], labels: Labels) -> str:

@@ -19,6 +19,7 @@ import msgspec
 from harness.arguments import bind, chosen_runtime, chosen_workload, spell
 from harness.errors import UsageError, did_you_mean
 from harness.plan import Cell, Plan, RuntimeChoice, Settings
+from harness.registry import metrics
 from harness.wording import compact_json
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class CellTable(msgspec.Struct, frozen=True, kw_only=True):
     warmup_rounds: int | None = None
     rounds: int | None = None
     measure_s: float | None = None
+    metrics: list[str] | None = None
     name: str = ""
     """What `--cells` selects it by."""
     round_s: float = 0.0
@@ -58,6 +60,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
     measure_s: float | None = None
     timeout_s: float | None = None
     seed: int | None = None
+    metrics: list[str] | None = None
     name: str = ""
     """The name of its file; no key of the file."""
     is_text: bool = False
@@ -105,8 +108,8 @@ def plan_of(suite: Suite, overrides: Mapping[str, Any], runtimes: Sequence[str])
     """The plan for `suite`; `overrides` (of `Settings`) and `runtimes`, where given, override what it says.
 
     Raises:
-        UsageError: for an unknown workload, runtime, parameter or option, a wrong value, no runtime at all,
-            or the same cell or runtime twice.
+        UsageError: for an unknown workload, runtime, parameter, option or metric, a wrong value, no runtime at all,
+            or the same cell, runtime or metric twice.
     """
     top = {name: value for name in Settings.__struct_fields__ if (value := getattr(suite, name)) is not None}
     general = _settings(top | dict(overrides), "the run" if suite.is_text else f"suite '{suite.name}'")
@@ -161,6 +164,7 @@ _IN_WORDS = {
     "workload": 'a name: workload = "simulation"',
     "parameters": "a table: parameters = { envs = 8 }",
     "measure_s": "a number of seconds: measure_s = 1.0",
+    "metrics": 'a list of names: metrics = ["cpu_s"]',
     "name": 'a name, for --cells: name = "small"',
     "round_s": "a number of seconds: round_s = 0.005",
     "timeout_s": "a number of seconds: timeout_s = 300",
@@ -199,7 +203,7 @@ def _cell(  # noqa: PLR0913, PLR0917 - all that decides over a cell, once
     overrides: Mapping[str, Any],
     runtimes: Sequence[str],
 ) -> Cell:
-    own = {name: getattr(table, name) for name in ("warmup_rounds", "rounds", "measure_s")}
+    own = {name: getattr(table, name) for name in ("warmup_rounds", "rounds", "measure_s", "metrics")}
     given = {name: value for name, value in own.items() if value is not None}
     settings = _settings({**top, **given, **overrides}, f"cell {number} ({table.workload})")
     texts = runtimes or (suite.runtimes if table.runtimes is None else table.runtimes)
@@ -210,6 +214,7 @@ def _cell(  # noqa: PLR0913, PLR0917 - all that decides over a cell, once
     choices = [_runtime(text) for text in texts]
     spelt = [f"{choice.name} {compact_json(choice.options)}" for choice in choices]
     _check_distinct(spelt, f"Cell {number} ({table.workload})", "runtime")
+    _check_distinct(settings.metrics, f"Cell {number} ({table.workload})", "metric")
     return Cell(
         workload=table.workload,
         parameters=_parameters(table, is_text=suite.is_text),
@@ -217,6 +222,7 @@ def _cell(  # noqa: PLR0913, PLR0917 - all that decides over a cell, once
         warmup_rounds=settings.warmup_rounds,
         rounds=settings.rounds,
         measure_s=settings.measure_s,
+        metrics=_metrics(settings.metrics),
         name=table.name,
         round_s=table.round_s,
     )
@@ -234,6 +240,16 @@ def _runtime(text: str) -> RuntimeChoice:
     return RuntimeChoice(
         name=runtime.name, options=msgspec.to_builtins(options), is_bound=runtime.is_bound, differs=runtime.differs
     )
+
+
+def _metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """`names`, if all of them are metrics.
+
+    Raises:
+        UsageError: for one that is unknown or cannot be used.
+    """
+    known = metrics() if names else None
+    return () if known is None else tuple(known.get(name).name for name in names)
 
 
 def _check_distinct(spelt: Sequence[str], owner: str, noun: str) -> None:

@@ -95,6 +95,8 @@ class SummaryRow:
     """Rounds after which its longer start-up than the sequential runtime's is made good; None if never."""
     pss_bytes: int | None = None
     """Median."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of each metric that was asked for, the median."""
     resets: int | None = None
     """Sum."""
     emulator_frames: int | None = None
@@ -372,6 +374,10 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
         cores=_cores(newest.machine),
         startup_s=_median([record.startup_s for record in ok]),
         pss_bytes=_rounded(_median([record.pss_bytes for record in ok])),
+        metrics={
+            name: median([record.metrics[name] for record in ok if name in record.metrics])
+            for name in dict.fromkeys(name for record in ok for name in record.metrics)
+        },
         resets=_sum([record.resets for record in ok]),
         emulator_frames=_sum([record.emulator_frames for record in ok]),
         reasons=tuple(reasons),
@@ -490,6 +496,7 @@ COLUMNS = (
     "efficiency_high",
     "efficiency",
     "efficiency_per_core",
+    "metrics",
 )
 """The columns of `summary.csv`, in order."""
 
@@ -528,6 +535,7 @@ def flat(row: SummaryRow) -> dict[str, str | int | float | None]:
         **_ends("efficiency", row.efficiency),
         "differs": row.differs,
         "efficiency_per_core": row.efficiency_per_core,
+        "metrics": compact_json(row.metrics) if row.metrics else None,
     }
     return {column: values[column] for column in COLUMNS}
 

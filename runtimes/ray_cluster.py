@@ -86,7 +86,7 @@ class RayCluster:
         self._processes: set[psutil.Process] = set()
         self._services: dict[str, psutil.Process] = {}
         self._others = set(psutil.Process().children(recursive=True))
-        self._environment = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+        self._environment = {name: value for name, value in os.environ.items() if _is_rays(name)}
         self._handler = signal.getsignal(signal.SIGTERM)
         self._running = True
         _set_environment(private or {})
@@ -169,11 +169,16 @@ class RayCluster:
 
     def _restore(self) -> None:
         """Undo what Ray and its settings changed in this process."""
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
+        for name in [name for name in os.environ if _is_rays(name)]:
             del os.environ[name]
         os.environ.update(self._environment)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handler)
+
+
+def _is_rays(variable: str) -> bool:
+    """Whether an environment variable is one of Ray's settings, or one that it sets: `breakpoint()` asks Ray then."""
+    return variable.startswith("RAY_") or variable == "PYTHONBREAKPOINT"
 
 
 def private_settings(inline_bytes: int = INLINE_BYTES) -> dict[str, str]:

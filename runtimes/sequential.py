@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from runtimes.protocol import Runtime, member_name, task_failure
+from runtimes.protocol import Runtime, RuntimeFailure, member_name, task_failure
 from workloads.dataflow import EdgeShape, Outputs, PortRef, Session, accept_array, item_of, read_only
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class SequentialSession(Session):
             members.append(
                 _Member(
                     name=member_name(node, index),
-                    task=node.build(index, self._graph.seed),
+                    task=_built(node, index, self._graph.seed),
                     inputs=[{port.name: None for port in node.inputs} for _ in phases],
                     outputs=[Outputs(node.path, ports, arrays[p], optional=node.optional_arrays) for p in phases],
                     senders=[{} for _ in phases],
@@ -262,6 +262,19 @@ class SequentialSession(Session):
                         if before <= delays[port] and (value is not None or port.always is not None):
                             outputs[port.name] = value
                     _send(member.senders[-before % self._phases], outputs)
+
+
+def _built(node: TaskNode, index: int, seed: int) -> Task:
+    """Member `index` of `node`.
+
+    Raises:
+        RuntimeFailure: if its factory raises; names it.
+    """
+    try:
+        return node.build(index, seed)
+    except Exception as error:
+        name = member_name(node, index)
+        raise RuntimeFailure(f"Task '{name}' could not be built: {type(error).__name__}: {error}") from error
 
 
 def _send(senders: Mapping[str, _Sender], outputs: Outputs) -> None:

@@ -7,7 +7,6 @@ logs; and in `check.json` what was compared.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from harness.plan import PlanFile, schedule
 from harness.records import RecordFile
 from harness.regression.judged import Judged, judge, planned_pairings, samples_of
 from harness.regression.judging import INTERLEAVED, Judgement, Margins, Verdict
+from harness.regression.profiling import with_profiles
 from harness.report import machine_line, warnings_of
 from harness.runner import Runner, prepare_folder
 from harness.wording import plural
@@ -147,7 +147,7 @@ def judged_folder(folder: Path, margins: Margins | None = None) -> Judged:
         raise UsageError(f"There is nothing to judge in {folder}: {file.path.name} holds no whole record.")
     margins = margins or design.margins
     base, head = design.sides[BASE], design.sides[HEAD]
-    return Judged(
+    judged = Judged(
         title=plan.title,
         base_name=base.name,
         head_name=head.name,
@@ -157,6 +157,7 @@ def judged_folder(folder: Path, margins: Margins | None = None) -> Judged:
         warnings=(*warnings_of(file, records), *_unlike_packages(base, head)),
         facts={side: msgspec.to_builtins(facts) for side, facts in design.sides.items()},
     )
+    return with_profiles(judged, folder)
 
 
 def _unlike_packages(base: SideFacts, head: SideFacts) -> list[str]:
@@ -265,9 +266,3 @@ class Check:
                 f"{how}. "
                 "Give more with --budget-s, or choose fewer cells with --cells."
             )
-
-
-def resume_command(folder: Path, suite: str, base: str, head: str | None) -> str:
-    """What to type to go on with the check in `folder`."""
-    parts = ["reactorbench", "check", suite, "--base", base, *(["--head", head] if head else [])]
-    return shlex.join([*parts, "--resume", "--out", str(folder)])

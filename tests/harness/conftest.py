@@ -36,6 +36,16 @@ traced = plugin_kit:TRACED
 broken = plugin_kit_that_is_not_there:RUNTIME
 misnamed = plugin_kit:PLAIN
 no_runtime = plugin_kit:COUNTING
+
+[reactorbench.metrics]
+fired = plugin_kit:FIRED
+no_begin = plugin_kit:NO_BEGIN
+no_end = plugin_kit:NO_END
+endless = plugin_kit:ENDLESS
+
+[reactorbench.reporters]
+lines = plugin_kit:LINES
+failing = plugin_kit:FAILING_REPORTER
 """
 
 

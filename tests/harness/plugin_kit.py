@@ -14,9 +14,14 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
+from harness.metrics import Metric
+from harness.reporters import Reporter
 from runtimes.protocol import Runtime, Tracing
 from runtimes.sequential import SequentialSession
 from workloads.dataflow import ArraySpec, GraphBuilder, Output, Task, Workload
+
+FIRINGS = []
+"""One for each firing of a counter in this process."""
 
 
 class CountingParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +43,7 @@ class Counter(Task):
         self.fired = 0
 
     def fire(self, inputs, outputs) -> None:
+        FIRINGS.append(1)
         self.value += self.step
         self.fired += 1
         outputs["value"][...] = self.value
@@ -243,3 +249,27 @@ NEEDY = Runtime(
 PAUSING = Runtime(
     name="pausing", summary="Takes its time.", options=Options, open=lambda graph, options, scratch: Pausing(graph)
 )
+
+
+def fail(*_):
+    raise ArithmeticError("no number today")
+
+
+def metric(name, begin, end):
+    return Metric(name=name, summary="Is for tests.", unit="firings", less_is_better=False, begin=begin, end=end)
+
+
+FIRED = metric("fired", lambda: len(FIRINGS), lambda before: len(FIRINGS) - before)
+NO_BEGIN = metric("no_begin", fail, lambda _: 1.0)
+NO_END = metric("no_end", lambda: None, fail)
+ENDLESS = metric("endless", lambda: None, lambda _: float("inf"))
+
+
+def write_lines(folder, records, rows):
+    path = folder / "lines.txt"
+    path.write_text(f"{len(records)} records, {len(rows)} rows\n", encoding="utf-8")
+    return [path]
+
+
+LINES = Reporter(name="lines", summary="Counts.", write=write_lines)
+FAILING_REPORTER = Reporter(name="failing", summary="Fails.", write=fail)

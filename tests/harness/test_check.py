@@ -263,7 +263,8 @@ def test_a_check_is_resumed_with_the_versions_it_began_with(reactorbench, python
     _, said = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert f"--base {pythons['same']}" in said
+    assert "--workload=counting --runtime=pausing" in said
+    assert f"--base={pythons['same']}" in said
     assert "--resume --out mine" in said
     other = reactorbench(*arguments, "--resume", "--head-name", "another")
     assert other.returncode == 2

@@ -32,6 +32,21 @@ def test_the_order_of_sets_is_the_same_for_all_runtimes_of_a_block():
     assert environment({}, seed=3)["PYTHONHASHSEED"] != environment({}, seed=4)["PYTHONHASHSEED"]
 
 
+def test_the_size_of_the_environment_varies_from_block_to_block_and_is_equal_within_one():
+    sizes = [sum(map(len, environment({"HOME": "/root"}, seed=seed).values())) for seed in range(20)]
+
+    assert len(set(sizes)) > 15
+    assert max(sizes) - min(sizes) < 4100
+    assert environment({"HOME": "/root"}, seed=3) == environment({"HOME": "/root"}, seed=3)
+
+
+def test_another_version_does_not_find_the_modules_of_this_one():
+    foreign = environment({"PYTHONPATH": "/mine", "PYTHONHOME": "/home"}, seed=0, is_foreign=True)
+
+    assert not {"PYTHONPATH", "PYTHONHOME"} & foreign.keys()
+    assert foreign["PYTHONHASHSEED"] == "0"
+
+
 def test_relative_folders_of_the_path_hold_from_another_working_directory():
     entries = environment({"PYTHONPATH": f"plugins{os.pathsep}"}, seed=0)["PYTHONPATH"].split(os.pathsep)
 

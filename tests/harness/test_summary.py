@@ -27,7 +27,7 @@ def test_columns_that_others_rely_on_come_first_and_in_order():
 
 
 def test_new_columns_come_last():
-    assert COLUMNS[-2:] == ("efficiency", "efficiency_per_core")
+    assert COLUMNS[-3:] == ("efficiency", "efficiency_per_core", "metrics")
 
 
 def test_a_row_has_every_column():

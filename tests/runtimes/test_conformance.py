@@ -1,4 +1,7 @@
-"""Every runtime that needs no cluster gives what the plain loop gives, on random graphs."""
+"""Random graphs, many of them, on the executors below the runtimes, forced to move or with given workers.
+
+What every runtime is held to stands in `harness.conformance`; `scripts/test` runs that on all of ours.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.conformance.random_graphs import Mixer, Plan, graph_of
 from runtimes.processes_pipes import PipesSession
 from runtimes.ray_packed import packed
 from runtimes.reactor import Program
@@ -20,7 +24,7 @@ from runtimes.reactor_adapter import GraphReactor, ReactorSession, places_of_the
 from runtimes.sequential import SequentialSession
 from runtimes.xronos_runtime import RUNTIME as XRONOS
 from tests.moving import force_moves
-from tests.runtimes.random_graphs import Mixer, Plan, graph_of, plans
+from tests.runtimes.plans import plans
 from workloads.dataflow import ArraySpec, Digest, Graph, GraphBuilder, Inputs, Output, Outputs, Session
 
 ROUNDS = 7

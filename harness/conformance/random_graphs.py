@@ -1,30 +1,33 @@
 """Random dataflow graphs whose every value depends on everything that came before.
 
-A `Plan` describes a graph; hypothesis draws it. Its tasks mix what they receive into a checksum, so a
-value that is late, stale, torn, out of order or missing changes all that follows.
+A `Plan` describes a graph. Its tasks mix what they receive into a checksum, so a value that is late,
+stale, torn, out of order or missing changes all that follows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 from workloads.dataflow import (
     ArraySpec,
     EdgeShape,
-    Graph,
     GraphBuilder,
     Input,
-    Inputs,
     Output,
-    Outputs,
     Task,
-    TaskContext,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from workloads.dataflow import Graph, Inputs, Outputs, TaskContext
+
+__all__ = ["Mixer", "Plan", "graph_of", "random_plan"]
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,24 @@ class Plan:
     """Single tasks with a place of their own; all others are observed."""
 
 
-@st.composite
-def plans(draw: st.DrawFn) -> Plan:
-    """A graph of two to five nodes; undelayed edges run forwards, delayed ones anywhere."""
-    count = draw(st.integers(2, 5))
-    bank_width = draw(st.integers(1, 5))
-    widths = tuple(draw(st.sampled_from([None, bank_width])) for _ in range(count))
+def random_plan(number: int) -> Plan:
+    """Plan `number`: two to four nodes with banks of two; undelayed edges run forwards, delayed ones anywhere."""
+    random = Random(f"conformance {number}")  # noqa: S311 - the same plans everywhere
+    count = random.randint(2, 4)
     edges = []
-    for _ in range(draw(st.integers(1, 7))):
-        source, target = draw(st.integers(0, count - 1)), draw(st.integers(0, count - 1))
-        delay = draw(st.integers(0, 3)) if source < target else draw(st.integers(1, 3))
-        edges.append((source, target, delay, draw(st.booleans()), draw(st.integers(0, 1)), draw(st.booleans())))
-    optional = draw(st.frozensets(st.integers(0, len(edges) - 1)))
-    return Plan(widths, tuple(edges), optional, draw(st.frozensets(st.integers(0, count - 1))))
+    for _ in range(random.randint(3, 8)):
+        source, target = random.randrange(count), random.randrange(count)
+        delay = random.randint(0, 3) if source < target else random.randint(1, 3)
+        edges.append((source, target, delay, random.random() < 0.5, random.randint(0, 1), random.random() < 0.5))
+    return Plan(
+        widths=tuple(random.choice([None, 2]) for _ in range(count)),
+        edges=tuple(edges),
+        optional=frozenset(number for number in range(len(edges)) if random.random() < 0.5),
+        apart=frozenset(number for number in range(count) if random.random() < 0.3),
+    )
 
 
-def _shape_of(source: int | None, target: int | None, scattered: bool) -> EdgeShape:
+def _shape_of(source: int | None, target: int | None, *, scattered: bool) -> EdgeShape:
     if (source is None) == (target is None):
         return EdgeShape.ONE_TO_ONE
     if target is None:
@@ -65,10 +70,11 @@ def _shape_of(source: int | None, target: int | None, scattered: bool) -> EdgeSh
 def graph_of(plan: Plan, seed: int) -> Graph:
     """The graph that `plan` describes; every single task is observed, or lives apart."""
     builder = GraphBuilder(workload="random", parameters={}, seed=seed, unit="mix", units_per_round=1)
-    shapes = [_shape_of(plan.widths[s], plan.widths[t], scattered) for s, t, _, _, _, scattered in plan.edges]
+    shapes = [_shape_of(plan.widths[s], plan.widths[t], scattered=scattered) for s, t, _, _, _, scattered in plan.edges]
     nodes = []
     for number, width in enumerate(plan.widths):
-        outputs, kinds = [], {}
+        outputs: list[Output] = []
+        kinds: dict[str, tuple[bool, int, bool]] = {}
         for at, (source, target, _, declared, _, _) in enumerate(plan.edges):
             if source == number:
                 items = (plan.widths[target] or 0,) if shapes[at] is EdgeShape.SCATTER else ()
@@ -111,16 +117,18 @@ class Mixer(Task):
     """Mixes what it receives into a checksum, and gives what depends on it."""
 
     def __init__(self, context: TaskContext, kinds: dict[str, tuple[bool, int, bool]], retain: dict[str, int]) -> None:
+        """Of every output: whether it declares an array, to how many it is scattered, whether it is optional."""
         self.kinds = kinds
         self.retain = retain
         self.rng = context.rng("mix")
         self.checksum = float(context.index)
         self.rounds = 0
-        self.own = np.zeros(3)
+        self.own: NDArray[np.float64] = np.zeros(3)
         self.kept: dict[str, list[tuple[Any, float]]] = {port: [] for port in retain}
         self.broken = 0
 
     def initial(self, port: str) -> Any:
+        """What depends on its index alone."""
         declared, items, optional = self.kinds[port]
         if declared or (optional and self.checksum != 1):
             return np.full((items, 3) if items else (3,), self.checksum + 1)
@@ -129,6 +137,7 @@ class Mixer(Task):
         return [self.checksum] * items if items else None
 
     def fire(self, inputs: Inputs, outputs: Outputs) -> None:
+        """Mix, and give what depends on the checksum."""
         self.rounds += 1
         for port in sorted(inputs):
             self._check_kept(port)
@@ -136,16 +145,17 @@ class Mixer(Task):
             self.checksum = (self.checksum * 1.0625 + _total(value) + 0.125) % 1024.0
             self.kept[port].append((value, _total(value)))
         for port in sorted(self.kinds):
-            self._give(port, outputs, inputs)
+            self._give(port, outputs)
 
     def _check_kept(self, port: str) -> None:
         """What was received up to `retain` rounds ago must be as it was."""
         self.kept[port] = self.kept[port][-self.retain[port] :] if self.retain[port] else []
         self.broken += sum(_total(value) != total for value, total in self.kept[port])
 
-    def _give(self, port: str, outputs: Outputs, inputs: Inputs) -> None:
+    def _give(self, port: str, outputs: Outputs) -> None:
         declared, items, optional = self.kinds[port]
         draw = float(self.rng.integers(0, 8))
+        # What it does is drawn anew in every round: the numbers below are chances of eight.
         if declared and (items or draw < 4):
             outputs[port][...] = self.checksum + np.arange(3)
         elif declared:
@@ -164,4 +174,5 @@ class Mixer(Task):
             outputs[port] = {"a": self.checksum}["a"] if draw < 3 else [self.checksum, np.full(2, draw)]
 
     def tallies(self) -> dict[str, Any]:
+        """The checksum, and how often a retained value was not as it had been."""
         return {"checksum": self.checksum, "rounds": self.rounds, "broken": self.broken}
