@@ -155,8 +155,8 @@ def _what_was_thinned(page: Page, thinning: _Thinning) -> str:
     elif most > thinning.strip:
         parts.append(
             f"Of each invocation's durations (up to {most:,}) this page has {thinning.strip} medians of consecutive "
-            f"ones for the strip in run order, and {thinning.quantiles} quantiles for the distribution; all of them are "
-            "in records.jsonl. No invocation is left out."
+            f"ones for the strip in run order, and {thinning.quantiles} quantiles for the distribution; records.jsonl "
+            "has all of them. No invocation is left out."
         )
     if not thinning.records:
         parts.append("Invocations are named by their lines in records.jsonl, without a table of their own.")
