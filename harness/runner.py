@@ -112,7 +112,9 @@ class Runner:
         facts = machine_facts()
         for invocation in due:
             # Nothing of ours runs now: who is busy is somebody else.
-            machine = facts | {"load_average": load_average(), "busy_before": busy_fraction()}
+            version = self.versions.get(invocation.side)
+            own = {} if version is None else version.machine_facts()
+            machine = {**facts, **own, "load_average": load_average(), "busy_before": busy_fraction()}
             self.progress.started(invocation)
             # Looked at anew each time: what is available changes.
             refusal = checked[invocation.side].skips(available_memory()).get(invocation.pairing)

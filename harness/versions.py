@@ -98,6 +98,18 @@ class Version:
         news += _news(runtime.options, options, _defaults("runtime", runtime.name))
         return f"this version does not know {', '.join(news)}" if news else None
 
+    def machine_facts(self) -> dict[str, Any]:
+        """What records say of the software that was measured, where it is not this very project."""
+        if self.interpreter is None:
+            return {}
+        packages = {"reactorbench": self.facts.reactorbench, **self.facts.packages}
+        return {
+            "python": self.facts.python,
+            "packages": {name: version for name, version in packages.items() if version is not None},
+            "commit": None,
+            "tree_clean": None,
+        }
+
     def parameters(self, invocation: Invocation) -> dict[str, Any]:
         """Those parameters of `invocation` that this version knows."""
         return _known(invocation.cell.parameters, self.facts.workloads[invocation.cell.workload])

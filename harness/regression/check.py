@@ -7,6 +7,7 @@ logs; and in `check.json` what was compared.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -183,7 +184,6 @@ class Check:
     versions: Mapping[str, Version]
     resume: str
     """What to type to go on after an interruption."""
-    cells: Sequence[str] = ()
     budget_s: float | None = None
 
     def run(self) -> None:
@@ -199,7 +199,6 @@ class Check:
             plan=self.plan,
             folder=self.folder,
             progress=self.progress,
-            cells=self.cells,
             versions=self.versions,
             resume=self.resume,
         )
@@ -241,11 +240,11 @@ class Check:
             plan=pilot,
             folder=folder,
             progress=self.progress,
-            cells=self.cells,
             versions=self.versions,
             resume=self.resume,
         ).run()
         once_s = perf_counter() - began
+        shutil.rmtree(folder)
         first_s, second_s = (2 * pairs * once_s for pairs in (self.design.first_pairs, self.design.second_pairs))
         self.progress.message(
             f"{self.design.first_pairs} pairs of each cell take about {in_minutes(first_s)}"

@@ -137,7 +137,7 @@ def check(  # noqa: PLR0913 - one argument for each flag
     assert base is not None
     _refuse("--base", noise=noise, force=force or None)
     base_name = base_name or "base"
-    plan = selection.plan(suite if suite or selection.workload else _DEFAULT_SUITE)
+    plan = _whole_plan(suite, selection, cells)
     interleaved = Margins()
     margins = Margins(
         same=interleaved.same if margin is None else margin,
@@ -173,7 +173,6 @@ def check(  # noqa: PLR0913 - one argument for each flag
         progress=progress,
         versions=versions,
         resume=go_on,
-        cells=cells or [],
         budget_s=budget_s,
     ).run()
     if profile:
