@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -108,6 +109,7 @@ def report(  # noqa: PLR0913 - one argument for each flag
     margin: float | None = None,
     beyond: float | None = None,
     target: float | None = None,
+    html: Annotated[bool, Parameter(negative="")] = False,
     reporter: Reporters = None,
     json: Json = False,
 ) -> ExitStatus:
@@ -123,6 +125,8 @@ def report(  # noqa: PLR0913 - one argument for each flag
         Judge a check again: slower or faster wholly beyond this fraction.
     target
         Judge a check again: the slowdown that must not pass unseen.
+    html
+        Write report.html too: one file for a browser.
     """
     from harness.regression.check import DesignFile
     from harness.reporters import checked_names
@@ -131,13 +135,13 @@ def report(  # noqa: PLR0913 - one argument for each flag
     if DesignFile(folder).path.exists() and reporters:
         raise UsageError(f"{folder} holds a check, and reporters are given the rows of a run. Leave --reporter out.")
     if DesignFile(folder).path.exists():
-        return regression.report_check(folder, margin=margin, beyond=beyond, target=target, as_json=json)
+        return regression.report_check(folder, margin=margin, beyond=beyond, target=target, html=html, as_json=json)
     if any(given is not None for given in (margin, beyond, target)):
         raise UsageError(
             f"{folder} holds no check, so there are no verdicts to judge by other margins. Name the folder of a check, "
             "or compare two runs: reactorbench compare A B --margin ..."
         )
-    return _reported(folder, reporters, figures=figures, as_json=json)
+    return _reported(folder, reporters, figures=figures, html=html, as_json=json)
 
 
 @app.command
@@ -500,11 +504,17 @@ def _plan_to_run(suite: str | None, selection: Selection, out: Path | None, *, r
     return PlanFile(out).read()
 
 
-def _reported(folder: Path, reporters: Sequence[str], *, figures: bool, as_json: bool) -> ExitStatus:
+def _reported(
+    folder: Path, reporters: Sequence[str], *, figures: bool, as_json: bool, html: bool = False
+) -> ExitStatus:
     """Write the report on `folder`, also in the forms of `reporters`, and show it."""
     from harness.report import report_with
 
     made, failures = report_with(folder, reporters, figures=figures)
+    if html:
+        from harness.page import write_run_page
+
+        made = replace(made, files=(*made.files, write_run_page(folder)))
     status = _show(made, as_json=as_json)
     return _failed("\n".join(failures), ExitStatus.FAILED_OR_INVALID) if failures else status
 

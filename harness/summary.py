@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
     from harness.records import Record
 
-__all__ = ["COLUMNS", "RowOutcome", "SummaryRow", "cells_of", "exit_status", "finding", "flat", "summarise", "usable"]
+__all__ = [
+    "COLUMNS",
+    "RowOutcome",
+    "SummaryRow",
+    "cells_of",
+    "exit_status",
+    "finding",
+    "flat",
+    "summarise",
+    "usable",
+    "work_of",
+]
 
 RowOutcome = Literal["ok", "failed", "timeout", "skipped", "invalid"]
 
@@ -342,7 +353,7 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
     """The row of one runtime, without what compares it with others."""
     newest = records[-1]
     ok = [record for record in records if record.outcome == "ok"]
-    work = {(record.block, record.seed): done for record in ok if (done := _work(record)) is not None}
+    work = {(record.block, record.seed): done for record in ok if (done := work_of(record)) is not None}
     unmeasured = len(ok) - len(work)
     reasons = [validity.invalid[key]] if key in validity.invalid else []
     reasons += _failures(records)
@@ -377,7 +388,7 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
     )
 
 
-def _work(record: Record) -> tuple[int, float] | None:
+def work_of(record: Record) -> tuple[int, float] | None:
     """Units done and seconds taken in the measured rounds of `record`, or None if it measured none.
 
     Records that lack the sums, which not every schema had, have them made good from the list of durations.
@@ -419,10 +430,10 @@ def _failures(records: Sequence[Record]) -> list[str]:
 
 def _speedup(records: Sequence[Record], reference: Sequence[Record]) -> Estimate | None:
     """The ratio of throughputs over pairs of one block and seed; None without a pair."""
-    others = {(record.block, record.seed): work for record in reference if (work := _work(record)) is not None}
+    others = {(record.block, record.seed): work for record in reference if (work := work_of(record)) is not None}
     log_ratios = []
     for record in records:
-        ours, theirs = _work(record), others.get((record.block, record.seed))
+        ours, theirs = work_of(record), others.get((record.block, record.seed))
         if ours is not None and theirs is not None:
             log_ratios.append(math.log(ours[0] / ours[1]) - math.log(theirs[0] / theirs[1]))
     return ratio_estimate(log_ratios) if log_ratios else None

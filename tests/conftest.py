@@ -14,6 +14,8 @@ import hypothesis
 import psutil
 import pytest
 
+from tests.servants import KEPT
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
@@ -59,9 +61,10 @@ def _left_by_this_test() -> Iterator[psutil.Process]:
     # Python's own, which serve all tests.
     servants = {resource_tracker._resource_tracker._pid, forkserver._forkserver._forkserver_pid}  # type: ignore[attr-defined]
     descendants = set(psutil.Process().children(recursive=True))
+    kept = {one.pid for one in descendants if KEPT & {one.pid, *(parent.pid for parent in one.parents())}}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.pid not in servants and (process in descendants or _is_of_this_test(process)):
+            if process.pid not in servants | kept and (process in descendants or _is_of_this_test(process)):
                 yield process
 
 

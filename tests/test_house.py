@@ -29,7 +29,20 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 # Each takes from a tenth of a second to seconds to import, so they wait for the function that needs them.
-HEAVY = ("ale_py", "cv2", "gymnasium", "matplotlib", "pandas", "ray", "scipy", "seaborn", "torch")
+HEAVY = (
+    "ale_py",
+    "altair",
+    "cv2",
+    "gymnasium",
+    "jinja2",
+    "matplotlib",
+    "pandas",
+    "ray",
+    "scipy",
+    "seaborn",
+    "torch",
+    "vl_convert",
+)
 
 
 def is_below(module: str, package: str) -> bool:

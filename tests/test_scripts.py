@@ -52,6 +52,16 @@ TOOL = """#!/usr/bin/env bash
 echo "${0##*/} $*" >>calls
 [ ! -e "${0##*/}-fails" ]
 """
+# Stand-ins of what scripts/browser calls.
+CHROMIUM = """#!/usr/bin/env bash
+[ ! -e "${0##*/}-fails" ]
+"""
+NPM = """#!/usr/bin/env bash
+echo "npm ${*: -1}" >>calls
+[ ! -e npm-fails ] || exit 1
+mkdir -p .venv/browser/node_modules/axe-core
+echo axe >.venv/browser/node_modules/axe-core/axe.min.js
+"""
 
 # Stand-ins of what scripts/test-free-threaded calls. FOLDER is where they write down how they were called.
 FREE_THREADED = """#!/usr/bin/env bash
@@ -143,6 +153,8 @@ def checkout(repository, tmp_path):
         checkout.write(name, name)
     checkout.write("bin/python3", PYTHON)
     checkout.write("bin/cc")
+    checkout.write("bin/chromium", CHROMIUM)
+    checkout.write("bin/npm", NPM)
     checkout.write("tool", TOOL)
     for utility in UTILITIES:
         (checkout.folder / "bin" / utility).symlink_to(shutil.which(utility))
@@ -384,6 +396,111 @@ def test_continuous_integration_runs_the_test_script_and_nothing_else(repository
 
     assert [line for line in lines if not line.startswith("#")] == ['exec "$(dirname "$0")/../scripts/test"']
     assert os.access(repository / ".ci" / "run", os.X_OK)
+
+
+def axe_core(checkout: Checkout) -> str:
+    """The version that scripts/browser asks for."""
+    (version,) = re.findall(r"^axe_core=(.*)$", (checkout.folder / "scripts/browser").read_text(), re.MULTILINE)
+    return version
+
+
+def browser_path(checkout: Checkout) -> str:
+    return (checkout.folder / ".venv/browser/chromium-path").read_text(encoding="utf-8").strip()
+
+
+def test_the_browser_that_is_installed_is_taken_and_axe_core_fetched_in_one_version(checkout):
+    done = checkout.run("scripts/browser")
+
+    assert done.returncode == 0, done.stderr
+    assert browser_path(checkout) == str(checkout.folder / "bin/chromium")
+    assert checkout.calls() == [f"npm axe-core@{axe_core(checkout)}"]
+    assert tuple(map(int, axe_core(checkout).split("."))) >= (4, 11)
+
+
+def test_what_the_page_is_tested_with_is_fetched_once(checkout):
+    checkout.run("scripts/browser")
+    checkout.calls()
+
+    done = checkout.run("scripts/browser")
+
+    assert (done.returncode, done.stdout, done.stderr, checkout.calls()) == (0, "", "", [])
+
+
+def test_another_version_of_axe_core_is_fetched_anew(checkout):
+    checkout.run("scripts/browser")
+    checkout.calls()
+    checkout.write(".venv/browser/axe-core-version", "4.10.0")
+
+    checkout.run("scripts/browser")
+
+    assert len(checkout.calls()) == 1
+
+
+def test_a_browser_that_is_named_comes_before_the_one_that_is_installed(checkout):
+    named = checkout.write("mine", CHROMIUM)
+
+    checkout.run("scripts/browser", CHROMIUM=str(named))
+
+    assert browser_path(checkout) == str(named)
+
+
+def test_a_browser_that_was_named_and_does_not_run_is_refused(checkout):
+    done = checkout.run("scripts/browser", CHROMIUM="/nowhere/chromium")
+
+    assert done.returncode == 1
+    assert "CHROMIUM=/nowhere/chromium does not run" in done.stderr
+
+
+def test_a_browser_that_does_not_run_is_passed_over(checkout):
+    checkout.write("chromium-fails")
+    checkout.write("bin/google-chrome", CHROMIUM)
+
+    checkout.run("scripts/browser")
+
+    assert browser_path(checkout) == str(checkout.folder / "bin/google-chrome")
+
+
+def test_where_there_is_no_browser_root_gets_debians(checkout):
+    (checkout.folder / "bin/chromium").unlink()
+    checkout.write("bin/id", "#!/usr/bin/env bash\necho 0\n")
+    installed = checkout.folder / "bin/chromium"
+    checkout.write(
+        "bin/apt-get",
+        f'#!/usr/bin/env bash\necho "apt-get $1" >>calls\n[ "$1" = update ] || cp tool.chromium {installed}\n',
+    )
+    checkout.write("tool.chromium", CHROMIUM)
+
+    done = checkout.run("scripts/browser")
+
+    assert done.returncode == 0, done.stderr
+    assert checkout.calls()[:2] == ["apt-get update", "apt-get install"]
+    assert browser_path(checkout) == str(installed)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [("chromium", "CHROMIUM=/path/to/chromium scripts/browser"), ("npm", "Install Node.js with npm")],
+)
+def test_what_is_missing_for_the_page_is_said_with_the_way_to_get_it(checkout, lacking, said):
+    (checkout.folder / "bin" / lacking).unlink()
+    if lacking == "chromium":
+        checkout.write("npm-fails")
+
+    done = checkout.run("scripts/browser")
+
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def test_a_browser_that_is_missing_fails_the_test_script_which_says_so_at_the_end(checkout):
+    (checkout.folder / "bin/chromium").unlink()
+    checkout.write("npm-fails")
+
+    done = checkout.run("scripts/test")
+
+    assert done.returncode == 1
+    assert "No Chromium was found" in done.stdout.split("Failed:")[1]
+    assert {call.split()[0] for call in checkout.calls()} >= {"ruff", "pytest"}
 
 
 @pytest.fixture

@@ -300,10 +300,10 @@ def _measure_sessions(  # noqa: PLR0913 - all that decides over what is measured
     return ExitStatus.NOTHING_MEASURED if without_noise(noise, plan) else ExitStatus.OK
 
 
-def report_check(
-    folder: Path, *, margin: float | None, beyond: float | None, target: float | None, as_json: bool
+def report_check(  # noqa: PLR0913 - one argument for each flag
+    folder: Path, *, margin: float | None, beyond: float | None, target: float | None, html: bool, as_json: bool
 ) -> ExitStatus:
-    """Judge the check in `folder` again; by its own margins where none are given."""
+    """Judge the check in `folder` again; by its own margins where none are given. With `html` write its page."""
     from harness.regression.check import DesignFile, judged_folder
     from harness.regression.judging import Margins
 
@@ -313,14 +313,18 @@ def report_check(
         beyond=own.beyond if beyond is None else beyond,
         target=own.target if target is None else target,
     )
-    return show(judged_folder(folder, margins), folder, as_json=as_json)
+    return show(judged_folder(folder, margins), folder, as_json=as_json, html=html)
 
 
-def show(judged: Judged, folder: Path | None, *, as_json: bool) -> ExitStatus:
+def show(judged: Judged, folder: Path | None, *, as_json: bool, html: bool = False) -> ExitStatus:
     """Write every form of `judged` to `folder`, if there is one, and print it; GitHub Actions gets its forms too."""
     from harness.regression.outputs import annotate, print_judged, to_json, write_outputs
 
     files = [] if folder is None else write_outputs(judged, folder)
+    if html and folder is not None:
+        from harness.page import write_check_page
+
+        files.append(write_check_page(folder, judged))
     if as_json:
         print_json(to_json(judged))
     else:

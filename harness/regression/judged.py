@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from harness.records import Outcome, Record
     from harness.regression.pairs import Pair
 
-__all__ = ["Judged", "Samples", "judge", "planned_pairings", "samples_of"]
+__all__ = ["Judged", "Samples", "flags_of", "judge", "planned_pairings", "samples_of"]
 
 Samples = dict["PairingKey", dict[int, Sample]]
 """The record of each seed that counts, whatever became of it, by cell and runtime."""
@@ -248,7 +248,7 @@ def _with_sides(
     if not seeds:
         return judged
     base, head = ([samples[seed].record for seed in seeds] for samples in (before, after))
-    flags = (*_flags("base", base), *_flags("head", head)) if with_flags else ()
+    flags = (*flags_of(base, "base "), *flags_of(head, "head ")) if with_flags else ()
     return replace(
         judged,
         base=_side(base, [pair.base_s for pair in judged.pairs], judged.pairs),
@@ -267,10 +267,13 @@ def _side(records: Sequence[Record], seconds: Sequence[float], pairs: Sequence[P
     return Side(units_per_s=units / sum(seconds), quantiles_s=quantiles)
 
 
-def _flags(side: str, records: Sequence[Record]) -> list[str]:
-    """What is odd in at least half of the invocations looked at, and how many began while others were busy."""
+def flags_of(records: Sequence[Record], side: str = "") -> list[str]:
+    """What is odd in at least half of the invocations looked at, and how many began while others were busy.
+
+    `side`, with a space behind it, says in the flags whose invocations they are.
+    """
     looked_at = records[:: max(1, len(records) // _LOOKED_AT)]
-    of = f"in {{}} of {len(looked_at)} {side} invocations"
+    of = f"in {{}} of {len(looked_at)} {side}invocations"
     drifting = sum(drifts(record.rounds_s) for record in looked_at)
     split = sum(is_bimodal(record.rounds_s) for record in looked_at)
     busy = sum(float(record.machine.get("busy_before") or 0) > _BUSY for record in records)
@@ -280,5 +283,5 @@ def _flags(side: str, records: Sequence[Record]) -> list[str]:
     if 2 * split >= len(looked_at):
         flags.append(f"rounds take one of two times {of.format(split)}")
     if busy:
-        flags.append(f"other programs were busy before {busy} of {len(records)} {side} invocations")
+        flags.append(f"other programs were busy before {busy} of {len(records)} {side}invocations")
     return flags
