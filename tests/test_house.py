@@ -234,3 +234,17 @@ def test_every_direct_dependency_is_pinned(repository):
     pinned = {line.split("==")[0] for line in lines if "==" in line and not line.startswith("#")}
 
     assert names - pinned == set()
+
+
+def test_the_page_on_the_house_names_every_module_and_script(repository):
+    page = (repository / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    modules = [
+        path.name
+        for package in ("harness", "runtimes", "workloads")
+        for path in (repository / package).rglob("*.py")
+        if not path.name.startswith("__")
+    ]
+    scripts = [path.name for path in (repository / "scripts").iterdir() if path.is_file()]
+    figures = {f"figure{number}" for number in range(2, 6)}  # "`figure1` to `figure6`"
+
+    assert [name for name in sorted({*modules, *scripts} - figures) if name not in page] == []
