@@ -199,7 +199,7 @@ NATIVE_CELLS = (
     Cell("inferred", "inference", {}),
     Cell("atari", "simulation", {"envs": 2, "env_id": "ALE/Pong-v5"}),
 )
-"""What is offered to those that are none."""
+"""What is offered to those that are none, in turn."""
 
 
 def cell_graph(cell: Cell, seed: int) -> Graph | str:

@@ -88,7 +88,7 @@ def _processes() -> set[str]:
     found = set()
     for process in _living():
         with contextlib.suppress(psutil.Error):
-            found.add(f"process {process.pid} ({process.name()}, {process.status()})")
+            found.add(f"process {process.pid} ({process.name()})")
     return found
 
 
