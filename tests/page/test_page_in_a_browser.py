@@ -257,6 +257,16 @@ def test_figures_fit_their_frame_and_follow_it(window):
         )
 
 
+def test_no_dot_of_a_figure_that_became_wider_is_clipped(browser, run_page_path):
+    with opened(browser, run_page_path, viewport={"width": 360, "height": 900}) as page:
+        page.set_viewport_size({"width": 1200, "height": 900})
+        page.wait_for_function("document.querySelector('[data-figure=forest] svg').width.baseVal.value > 900")
+        plot = page.evaluate("parseFloat(document.querySelector('[data-figure=forest] .plot svg').width.baseVal.value)")
+        clips = page.locator("[data-figure=forest] .plot clipPath rect")
+        widths = [float(clips.nth(n).get_attribute("width")) for n in range(clips.count())]
+        assert not widths or min(widths) > plot / 2
+
+
 def test_a_figure_has_no_actions_of_the_library_and_its_numbers_stand_beside_it(window):
     assert window.locator(".vega-actions, .vega-embed summary").count() == 0
     window.get_by_text("The numbers of this figure").click()

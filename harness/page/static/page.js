@@ -38,16 +38,24 @@
     async draw() {
       const room = this.room();
       this.limitTexts(room);
-      const inner = this.spec.spec || this.spec;
-      this.widthName = this.spec.spec ? "child_width" : "width";
-      inner.width = Math.max(140, room - 160);
-      const embedded = await vegaEmbed(this.holder, this.spec, { actions: false, renderer: "svg", mode: "vega-lite", logLevel: 1 });
-      this.view = embedded.view;
-      this.width = inner.width;
+      this.width = Math.max(140, room - 160);
+      await this.embed();
       await this.fit();
       new ResizeObserver(() => this.fit()).observe(this.region);
       this.listen();
       return this;
+    }
+
+    /* Anew for every width: a view that is only resized goes on clipping its marks at the old one. */
+    async embed() {
+      (this.spec.spec || this.spec).width = this.width;
+      if (this.view) this.view.finalize();
+      const embedded = await vegaEmbed(this.holder, this.spec, { actions: false, renderer: "svg", mode: "vega-lite", logLevel: 1 });
+      this.view = embedded.view;
+      if (this.onClick) {
+        this.view.addEventListener("click", (event, item) => { if (!this.dragged && item && item.datum) this.onClick(item.datum); });
+      }
+      this.show(...this.ends);
     }
 
     room() { return Math.max(240, this.region.clientWidth - 4); }
@@ -68,11 +76,14 @@
     /* What stands beside the plot itself is only known once it is drawn. */
     async fit() {
       const svg = this.holder.querySelector("svg");
-      if (!svg || !this.region.clientWidth) return;
+      if (!svg || !this.region.clientWidth || this.isFitting) return;
       const width = Math.max(140, this.width + this.room() - svg.width.baseVal.value);
       if (Math.abs(width - this.width) < 3) return;
       this.width = width;
-      await this.view.signal(this.widthName, width).runAsync();
+      this.isFitting = true;
+      this.limitTexts(this.room());
+      await this.embed();
+      this.isFitting = false;
     }
 
     listen() {
@@ -84,9 +95,6 @@
         event.preventDefault();
         this.zoom(Math.exp(Math.max(-1, Math.min(1, event.deltaY / 200))), this.shareAt(event.clientX));
       }, { passive: false });
-      if (this.onClick) {
-        this.view.addEventListener("click", (event, item) => { if (!this.dragged && item && item.datum) this.onClick(item.datum); });
-      }
       if (!this.vertical) this.listenToDrags();
     }
 
