@@ -347,10 +347,12 @@ def check(job: CheckJob) -> CheckResult:
     graphs: dict[bytes, Graph | None] = {}
     for pairing in job.pairings:
         try:
-            refusals.append(_refusal(pairing, job.seed, graphs))
+            refusal = _refusal(pairing, job.seed, graphs)
+            load = Load() if refusal is not None else _load(pairing, graphs[_cell_key(pairing)])
         except ValueError as error:
             return CheckResult(problem=f"Workload '{pairing.workload}': {error}", refusals=refusals, loads=loads)
-        loads.append(Load() if refusals[-1] is not None else _load(pairing, graphs[_cell_key(pairing)]))
+        refusals.append(refusal)
+        loads.append(load)
     return CheckResult(refusals=refusals, loads=loads)
 
 

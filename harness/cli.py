@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
 
 import msgspec
 from cyclopts import App, CycloptsError, Parameter
@@ -38,7 +40,7 @@ from harness.regression import commands as regression
 from harness.regression import finished_commands as finished
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.plan import Plan
     from harness.report import Report
@@ -459,8 +461,42 @@ app.command(finished.baseline)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
-    status = _status_of(sys.argv[1:] if arguments is None else list(arguments))
+    with redirect_stdout(cast("TextIO", _Unbroken(sys.stdout))):
+        status = _status_of(sys.argv[1:] if arguments is None else list(arguments))
     sys.exit(int(status))
+
+
+class _Unbroken:
+    """Standard output that may close while it is written to: what a command found is no different for that."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """Write to `stream`; None where there is none from the first."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text`, or drop it if nobody reads."""
+        self._carefully(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Have it written."""
+        self._carefully(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._stream is not None and self._stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _carefully(self, act: Callable[[TextIO], object]) -> None:
+        if self._stream is None:
+            return
+        try:
+            act(self._stream)
+        except BrokenPipeError:
+            # Python would complain once more when it closes the stream.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def _status_of(tokens: list[str]) -> ExitStatus:
@@ -474,12 +510,11 @@ def _status_of(tokens: list[str]) -> ExitStatus:
         return _failed(f"{str(error).strip()} 'reactorbench --help' shows the usage.", ExitStatus.USAGE)
     except KeyboardInterrupt:
         return _failed("Interrupted.", ExitStatus.INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has enough; Python would complain once more when it closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.OK
     except OSError as error:
         return _failed(f"{error}. Make room or repair that, then go on with --resume.", ExitStatus.FAILED_OR_INVALID)
+    except Exception:  # noqa: BLE001 - Python's own status for it, 1, means a confirmed regression
+        traceback.print_exc()
+        return _failed("This is a defect of reactorbench.", ExitStatus.FAILED_OR_INVALID)
     return status if isinstance(status, ExitStatus) else ExitStatus.OK
 
 

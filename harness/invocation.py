@@ -54,8 +54,8 @@ _LONGEST_LOG = 64 * 2**20
 _KEPT_OF_LOG = 2**20
 """Bytes."""
 
-_MOST_PADDING = 4096
-"""Bytes: a page, after which the layout of a stack repeats."""
+_PAGE = 4096
+"""Bytes, after which the layout of a stack repeats."""
 
 THREAD_LIMITS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -125,10 +125,10 @@ def measure(  # noqa: PLR0913 - what an invocation depends on
     return msgspec.structs.replace(record, outcome="ok", **msgspec.structs.asdict(result))
 
 
-def skipped_record(invocation: Invocation, reason: str, *, machine: Mapping[str, Any]) -> Record:
+def skipped_record(invocation: Invocation, reason: str, *, machine: Mapping[str, Any], lacked_memory: bool) -> Record:
     """The record of an invocation that cannot run here."""
     record = _record(invocation, machine, log=None)
-    return msgspec.structs.replace(record, outcome="skipped", reason=reason)
+    return msgspec.structs.replace(record, outcome="skipped", reason=reason, lacked_memory=lacked_memory)
 
 
 def check_pairings(
@@ -183,13 +183,15 @@ def environment(inherited: Mapping[str, str], seed: int, *, is_foreign: bool = F
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "PYTHONHASHSEED": str(seed % 2**32),
         "PYTHONUNBUFFERED": "1",
-        "REACTORBENCH_PADDING": "." * Random(f"environment {seed}").randrange(_MOST_PADDING),  # noqa: S311 - no secret
     }
     if is_foreign:
-        return {name: value for name, value in variables.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    if path := _python_path(inherited.get("PYTHONPATH", "")):
+        variables = {name: value for name, value in variables.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    elif path := _python_path(inherited.get("PYTHONPATH", "")):
         variables["PYTHONPATH"] = path
-    return variables
+    # To the same place in a page whatever else there is, so that two versions of a block have it in common.
+    place = Random(f"environment {seed}").randrange(_PAGE)  # noqa: S311 - to be reproduced
+    size = sum(len(os.fsencode(name)) + len(os.fsencode(value)) + 2 for name, value in variables.items())
+    return {**variables, "REACTORBENCH_PADDING": "." * ((place - size) % _PAGE)}
 
 
 def _python_path(inherited: str) -> str:

@@ -81,6 +81,8 @@ class Record(Measurement, frozen=True, kw_only=True):
     warmup_rounds: int = 0
     rounds: int = 0
     """Measured rounds up to the checkpoint of the digest: the least number, the same for all runtimes."""
+    lacked_memory: bool = False
+    """It was skipped for want of memory, not since it cannot run."""
     machine: dict[str, Any] = {}
     """Facts about the machine and the software, without host name, user name or path."""
     log: str | None = None

@@ -164,7 +164,11 @@ def warnings_of(file: RecordFile, records: Sequence[Record]) -> tuple[str, ...]:
         warnings.append(f"The last line of {file.path.name} was cut in two; it does not count.")
     if len({machine_line([machine]) for machine in machines if machine}) > 1:
         warnings.append("The records come from different machines; ratios across them mean little.")
-    if len({compact_json([machine.get("python"), machine.get("packages")]) for machine in machines if machine}) > 1:
+    # The sides of a check are meant to differ.
+    versions = {
+        compact_json([r.side, r.machine.get("python"), r.machine.get("packages")]) for r in records if r.machine
+    }
+    if len(versions) > len({record.side for record in records if record.machine}):
         warnings.append("The records come from different versions of Python or of packages; pairs may mix them.")
     newest = [
         record for record in {key_of(record): record for record in records}.values() if record.outcome != "skipped"

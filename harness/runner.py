@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.records import Record
     from harness.versions import Version
 
-__all__ = ["Checked", "Runner", "check_plan", "prepare_folder"]
+__all__ = ["Checked", "Runner", "alone_in", "check_plan", "prepare_folder"]
 
 
 def prepare_folder(folder: Path, *, resume: bool) -> None:
@@ -80,6 +80,8 @@ class Runner:
     """Of each side of the plan the version that runs it."""
     resume: str | None = None
     """What to type to go on after an interruption; `reactorbench run --resume ...` if None."""
+    holds_folder: bool = False
+    """Whether the caller is `alone_in` the folder already."""
 
     def run(self, chosen: Callable[[Invocation], bool] = lambda _invocation: True) -> None:
         """Run everything `chosen` that has no `ok` record, recording each invocation as soon as it has ended.
@@ -91,14 +93,14 @@ class Runner:
         """
         become_subreaper()
         remove_stale_folders()
-        with _alone_in(self.folder):
+        with nullcontext() if self.holds_folder else alone_in(self.folder):
             self._run(chosen)
 
     def _run(self, chosen: Callable[[Invocation], bool]) -> None:
         file = RecordFile(self.folder)
         cut = file.set_aside_cut_line()
         records = file.read()
-        done = _done(records)
+        done = _done(records, self.plan.sides)
         selected = select_cells(self.plan, self.cells)
         due = [i for i in schedule(self.plan) if i.key not in done and i.cell in selected and chosen(i)]
         if cut:
@@ -117,9 +119,11 @@ class Runner:
             machine = {**facts, **own, "load_average": load_average(), "busy_before": busy_fraction()}
             self.progress.started(invocation)
             # Looked at anew each time: what is available changes.
-            refusal = checked[invocation.side].skips(available_memory()).get(invocation.pairing)
-            if refusal is not None:
-                record = skipped_record(invocation, refusal, machine=machine)
+            found = checked[invocation.side]
+            reason = found.skips(available_memory()).get(invocation.pairing)
+            if reason is not None:
+                lacked_memory = invocation.pairing not in found.refusals
+                record = skipped_record(invocation, reason, machine=machine, lacked_memory=lacked_memory)
             else:
                 record = self._measure(invocation, machine)
             file.append(record)
@@ -143,17 +147,51 @@ class Runner:
             UsageError: if it finds bad input.
         """
         sides = [side for side in self.plan.sides or ("",) if any(invocation.side == side for invocation in due)]
-        return {side: self._checked_side([i for i in due if i.side == side], self.versions.get(side)) for side in sides}
+        return {side: self._checked_side(side, [i for i in due if i.side == side]) for side in sides}
 
-    def _checked_side(self, due: list[Invocation], version: Version | None) -> Checked:
-        log = self.folder / "logs" / "check.log"
+    def _checked_side(self, side: str, due: list[Invocation]) -> Checked:
+        log, seed, watch = self.folder / "logs" / "check.log", self.plan.seed, self.progress.checking
+        version = self.versions.get(side)
         lacking = {i.pairing: why for i in due if version is not None and (why := version.lacks(i)) is not None}
         able = [invocation for invocation in due if invocation.pairing not in lacking]
-        checked = _check(able, self.plan.seed, log, self.progress.checking, version) if able else Checked()
+        # The last side is the one whose program reads the input: what it calls bad is bad. Others may be older.
+        is_lenient = side in self.plan.sides[:-1]
+        try:
+            checked = _check(able, seed, log, watch, version) if able else Checked()
+        except UsageError:
+            if not is_lenient:
+                raise
+            checked = None
+        if checked is None and is_lenient:
+            checked = _check_each(able, seed, log, watch, version)
         if checked is None:
             self.progress.message(f"The check before the run died; {log} says how. The invocations will tell.")
             checked = Checked()
         return replace(checked, refusals={**checked.refusals, **lacking})
+
+
+def _check_each(
+    invocations: Sequence[Invocation],
+    seed: int,
+    log: Path,
+    watch: Callable[[str, float], None],
+    version: Version | None,
+) -> Checked:
+    """What the check finds of each pairing alone; one that it calls bad input, or dies over, is refused."""
+    refusals: dict[PairingKey, str] = {}
+    loads: dict[PairingKey, Load] = {}
+    for pairing, invocation in {invocation.pairing: invocation for invocation in invocations}.items():
+        try:
+            found = _check([invocation], seed, log, watch, version)
+        except UsageError as error:
+            refusals[pairing] = f"this version refuses the cell: {error}"
+            continue
+        if found is None:
+            refusals[pairing] = f"this version dies over the cell; {log.parent.name}/{log.name} says how"
+        else:
+            refusals |= found.refusals
+            loads |= found.loads
+    return Checked(refusals=refusals, loads=loads)
 
 
 def check_plan(plan: Plan) -> Checked:
@@ -216,10 +254,14 @@ def _too_large(load: Load, available: Memory) -> str | None:
     return None
 
 
-def _done(records: list[Record]) -> set[Key]:
-    """The keys whose newest record is `ok`."""
+def _done(records: list[Record], sides: Sequence[str]) -> set[Key]:
+    """The keys whose newest record is `ok`; where `sides` are compared, those of all of a pair.
+
+    A side that ran again alone, on another day say, would not have taken turns with the other.
+    """
     newest = {key_of(record): record for record in records}
-    return {key for key, record in newest.items() if record.outcome == "ok"}
+    ok = {key for key, record in newest.items() if record.outcome == "ok"}
+    return {key for key in ok if all((*key[:4], side, *key[5:]) in ok for side in sides)}
 
 
 def _log_name(invocation: Invocation) -> str:
@@ -231,7 +273,7 @@ def _log_name(invocation: Invocation) -> str:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
     """Keep other runs out of `folder`; the system lets go of it when the process ends, however it does.
 
     Raises:

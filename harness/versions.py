@@ -33,7 +33,7 @@ __all__ = ["Facts", "Version", "this_version", "version_at"]
 _ASK_TIMEOUT_S = 60.0
 
 _ASK = """
-import importlib.metadata, json, platform, sys
+import hashlib, importlib.metadata, json, pathlib, platform, sys
 import harness
 from harness import job, registry
 def fields(plugins, which):
@@ -43,12 +43,21 @@ def version(name):
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+def sources():
+    digest = hashlib.sha256()
+    root = pathlib.Path(harness.__file__).parents[1]
+    for path in sorted(p for package in ("harness", "runtimes", "workloads") for p in (root / package).rglob("*")):
+        if path.suffix in {".py", ".toml", ".c"}:
+            digest.update(str(path.relative_to(root)).encode() + b" " + path.read_bytes())
+    return digest.hexdigest()[:16]
 facts = {
     "reactorbench": harness.__version__,
     "protocol": getattr(job, "PROTOCOL", 1),
     "python": platform.python_implementation() + " " + platform.python_version(),
     "packages": {name: version(name) for name in sys.argv[2:]},
     "path_length": len(harness.__file__),
+    "sources": sources(),
+    "metrics": [p.name for p in registry.metrics()] if hasattr(registry, "metrics") else [],
     "workloads": fields(registry.workloads(), "parameters"),
     "runtimes": fields(registry.runtimes(), "options"),
 }
@@ -71,6 +80,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str | None]
     path_length: int
     """Characters of the path where it is installed; another length shifts where things lie in memory."""
+    sources: str = ""
+    """A digest of all files of the project there: another one is another program, whatever it calls itself."""
+    metrics: list[str] = []
     workloads: dict[str, list[str]]
     """The parameters of each workload."""
     runtimes: dict[str, list[str]]
@@ -94,6 +106,9 @@ class Version:
         options = self.facts.runtimes.get(runtime.name)
         if options is None:
             return f"this version has no runtime '{runtime.name}'"
+        for metric in cell.metrics:
+            if metric not in self.facts.metrics:
+                return f"this version has no metric '{metric}'"
         news = _news(cell.parameters, known, _defaults("workload", cell.workload))
         news += _news(runtime.options, options, _defaults("runtime", runtime.name))
         return f"this version does not know {', '.join(news)}" if news else None

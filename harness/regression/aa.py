@@ -222,6 +222,6 @@ def _summary(cells: Sequence[CellNoiseWithin]) -> str:
     any_alarm = 1 - math.prod(1 - share for share in known)
     return (
         f"\nOf {SIMULATED_CHECKS:,} simulated checks without a change, one of {plural(len(known), 'cell')} ends in "
-        f"slower or faster in {_share(any_alarm)} of them, {FIRST_PAIRS} pairs of each cell and {SECOND_PAIRS} fresh "
-        "ones where these do not decide."
+        f"slower or faster in {_share(any_alarm)}, were cells independent; {FIRST_PAIRS} pairs of each, and "
+        f"{SECOND_PAIRS} fresh ones where these do not decide."
     )

@@ -18,7 +18,7 @@ from harness.errors import UsageError
 from harness.estimate import Estimator, in_minutes
 from harness.plan import PlanFile, schedule
 from harness.records import RecordFile
-from harness.regression.judged import Judged, judge, planned_pairings, samples_of
+from harness.regression.judged import Judged, Sets, judge, planned_pairings, samples_of
 from harness.regression.judging import INTERLEAVED, Judgement, Margins, Verdict
 from harness.regression.profiling import with_profiles
 from harness.report import machine_line, warnings_of
@@ -38,9 +38,6 @@ __all__ = ["BASE", "HEAD", "Check", "Design", "DesignFile", "judged_folder", "pl
 
 BASE, HEAD = "base", "head"
 
-_PILOT_SEED = 2**31
-"""Far from every seed that is measured with: the pilot's values must not be looked at twice."""
-
 
 class SideFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a side is, for people and to notice that it is another one on resume."""
@@ -51,6 +48,8 @@ class SideFacts(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int
     python: str
     packages: dict[str, str | None]
+    sources: str = ""
+    """A digest of the project's files there."""
 
 
 class Design(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,22 +115,27 @@ def side_facts(name: str, version: Version) -> SideFacts:
         protocol=facts.protocol,
         python=facts.python,
         packages=facts.packages,
+        sources=facts.sources,
     )
 
 
 def judged_records(
-    records: Sequence[Record], plan: Plan, design: Design, margins: Margins, *, with_flags: bool = True
+    records: Sequence[Record], plan: Plan, design: Design, margins: Margins, *, is_finished: bool = True
 ) -> tuple[Judgement, ...]:
-    """The judgements of `records`, those of a check, in the order of `plan`."""
+    """The judgements of `records`, those of a check, in the order of `plan`.
+
+    While it goes on, `is_finished` is false: then what is there is judged, and nothing is looked up that takes time.
+    """
     first = range(plan.seed, plan.seed + design.first_pairs)
+    second = range(first.stop, first.stop + design.second_pairs) if design.second_pairs else None
     return tuple(
         judge(
             samples_of(records, BASE),
             samples_of(records, HEAD),
             order=planned_pairings(plan),
-            first_seeds=first if design.second_pairs else None,
+            sets=Sets(first=first, second=second, is_finished=is_finished, second_is_due=margins == design.margins),
             margins=margins,
-            with_flags=with_flags,
+            with_flags=is_finished,
         )
     )
 
@@ -175,7 +179,7 @@ def _unlike_packages(base: SideFacts, head: SideFacts) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A check of `plan`, which `plan_of_check` made, into `folder`, which has been prepared."""
+    """A check of `plan`, which `plan_of_check` made, into `folder`, which has been prepared and is held alone."""
 
     plan: Plan
     design: Design
@@ -201,6 +205,7 @@ class Check:
             progress=self.progress,
             versions=self.versions,
             resume=self.resume,
+            holds_folder=True,
         )
         runner.run(lambda invocation: invocation.block < self.design.first_pairs)
         if not self.design.second_pairs:
@@ -217,7 +222,7 @@ class Check:
         """The cells that the first set of pairs compared and did not find the same."""
         blocks = self.design.first_pairs
         records = [record for record in RecordFile(self.folder).read() if record.block < blocks]
-        judgements = judged_records(records, self.plan, self.design, self.design.margins, with_flags=False)
+        judgements = judged_records(records, self.plan, self.design, self.design.margins, is_finished=False)
         # Judgements come in the order of the plan; records that are none of its cells would follow.
         return {
             pairing
@@ -226,26 +231,30 @@ class Check:
         }
 
     def _pilot(self) -> None:
-        """Run every cell once, to say how long the check takes, and to notice early what fails; nothing is kept.
+        """Run every cell once on both sides, to say how long the check takes; nothing of it is kept.
 
         Raises:
             UsageError: if the budget is too small.
         """
         self._refuse_budget(self._least_s(), "at the very least")
-        pilot = msgspec.structs.replace(self.plan, sides=(HEAD,), invocations=1, seed=_PILOT_SEED)
+        # A seed that is not measured with: nothing that the pilot saw is looked at again.
+        pilot = msgspec.structs.replace(self.plan, invocations=1, seed=self.plan.seed + self.plan.invocations)
         folder = self.folder / "pilot"
-        prepare_folder(folder, resume=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        prepare_folder(folder, resume=False)
         began = perf_counter()
-        Runner(
-            plan=pilot,
-            folder=folder,
-            progress=self.progress,
-            versions=self.versions,
-            resume=self.resume,
-        ).run()
+        try:
+            Runner(
+                plan=pilot,
+                folder=folder,
+                progress=self.progress,
+                versions=self.versions,
+                resume=self.resume,
+            ).run()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
         once_s = perf_counter() - began
-        shutil.rmtree(folder)
-        first_s, second_s = (2 * pairs * once_s for pairs in (self.design.first_pairs, self.design.second_pairs))
+        first_s, second_s = (pairs * once_s for pairs in (self.design.first_pairs, self.design.second_pairs))
         self.progress.message(
             f"{self.design.first_pairs} pairs of each cell take about {in_minutes(first_s)}"
             + (f"; should none be found the same, fresh pairs take {in_minutes(second_s)} more." if second_s else ".")

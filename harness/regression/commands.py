@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_PAIRS", "SECOND_PAIRS", "Force", "aa", "check", "report_check", "show"]
 
 _DEFAULT_SUITE = "ci"
+_TARGET = 0.10
 _PAIRS = 24
 _SEEDS = 12
 """Of a session, where nobody says otherwise; they are so many invocations each."""
@@ -60,7 +61,7 @@ def check(  # noqa: PLR0913 - one argument for each flag
     head_name: str = "head",
     margin: float | None = None,
     beyond: float | None = None,
-    target: float = 0.10,
+    target: float | None = None,
     noise: Path | None = None,
     force: Force = False,
     budget_s: float | None = None,
@@ -93,11 +94,11 @@ def check(  # noqa: PLR0913 - one argument for each flag
     beyond
         It is slower or faster if its interval lies wholly beyond this fraction; 0.03, or --margin with --baseline.
     target
-        The slowdown that must not pass unseen: status 4 if an inconclusive interval contains it.
+        The slowdown that must not pass unseen (0.10): status 4 if an inconclusive interval contains it.
     noise
         With --baseline: folder of aa --sessions, whose margins take the place of --margin.
     budget_s
-        Seconds that the check may take; one that could take longer is refused before anything runs.
+        Seconds that the check may take; one that could take longer is refused before any pair is measured.
     profile
         Run each cell that is slower, or may be, once more on the head, and show where the time goes.
     """
@@ -106,12 +107,13 @@ def check(  # noqa: PLR0913 - one argument for each flag
         HEAD,
         Check,
         Design,
+        DesignFile,
         judged_folder,
         plan_of_check,
         side_facts,
     )
     from harness.regression.judging import Margins
-    from harness.runner import prepare_folder
+    from harness.runner import alone_in, prepare_folder
     from harness.versions import this_version, version_at
 
     if selection.invocations is not None:
@@ -125,27 +127,37 @@ def check(  # noqa: PLR0913 - one argument for each flag
     if resume and asked is None:
         raise UsageError("--resume needs the folder of the check. Add --out DIR.")
     if baseline is not None:
-        _refuse("--baseline", base_name=base_name, beyond=beyond, budget_s=budget_s, seed=selection.seed)
+        _refuse(
+            "--baseline",
+            base_name=base_name,
+            beyond=beyond,
+            budget_s=budget_s,
+            seed=selection.seed,
+            profile=profile or None,
+        )
         return _check_stored(
             suite,
             selection,
             baseline,
             sought=Sought(folder=asked, resume=resume, cells=tuple(cells or ()), head=head, head_name=head_name),
-            by=Yardsticks(margin=margin, target=target, noise=noise, force=force),
+            by=Yardsticks(margin=margin, target=_TARGET if target is None else target, noise=noise, force=force),
             as_json=json,
         )
     assert base is not None
     _refuse("--base", noise=noise, force=force or None)
     base_name = base_name or "base"
     plan = _whole_plan(suite, selection, cells)
-    interleaved = Margins()
+    # A check goes on by the margins that it began with.
+    own = DesignFile(asked).read().margins if resume and asked and DesignFile(asked).path.exists() else Margins()
     margins = Margins(
-        same=interleaved.same if margin is None else margin,
-        beyond=interleaved.beyond if beyond is None else beyond,
-        target=target,
+        same=own.same if margin is None else margin,
+        beyond=own.beyond if beyond is None else beyond,
+        target=own.target if target is None else target,
     )
+    if resume:
+        _refuse("--resume", budget_s=budget_s)
     versions = {BASE: version_at(base, "--base"), HEAD: version_at(head, "--head") if head else this_version()}
-    _check_paths(versions[BASE].facts.path_length, versions[HEAD].facts.path_length)
+    _check_paths(versions[BASE], versions[HEAD])
     design = Design(
         first_pairs=FIRST_PAIRS,
         second_pairs=SECOND_PAIRS,
@@ -160,21 +172,24 @@ def check(  # noqa: PLR0913 - one argument for each flag
     plan = plan_of_check(plan, design)
     folder = asked or _new_folder("check", plan)
     prepare_folder(folder, resume=resume)
-    _begin(folder, plan, design, resume=resume)
     progress = _progress(plan, design, to_stderr=json)
     flags = [f"--base={base}", *([f"--head={head}"] if head else [])]
     flags += [f"--base-name={base_name}", f"--head-name={head_name}", *(f"--cells={cell}" for cell in cells or ())]
+    flags += _given(margin=margin, beyond=beyond, target=target)
+    flags += ["--profile"] if profile else []
     again = _command("check", suite, selection, flags)
     go_on = _resumed(again, folder)
-    Check(
-        plan=plan,
-        design=design,
-        folder=folder,
-        progress=progress,
-        versions=versions,
-        resume=go_on,
-        budget_s=budget_s,
-    ).run()
+    with alone_in(folder):
+        _begin(folder, plan, design, resume=resume)
+        Check(
+            plan=plan,
+            design=design,
+            folder=folder,
+            progress=progress,
+            versions=versions,
+            resume=go_on,
+            budget_s=budget_s,
+        ).run()
     if profile:
         from harness.regression.judged import planned_pairings
         from harness.regression.profiling import Profiler, py_spy
@@ -247,7 +262,7 @@ def _measure_aa(  # noqa: PLR0913 - all that decides over what is measured
 ) -> ExitStatus:
     from harness.regression.aa import aa_json, print_aa, status_of, write_aa
     from harness.regression.check import BASE, HEAD, Check, Design, judged_folder, plan_of_check, side_facts
-    from harness.runner import prepare_folder
+    from harness.runner import alone_in, prepare_folder
     from harness.versions import this_version
 
     version = version or this_version()
@@ -258,15 +273,16 @@ def _measure_aa(  # noqa: PLR0913 - all that decides over what is measured
     )
     plan = plan_of_check(plan, design)
     prepare_folder(folder, resume=resume)
-    _begin(folder, plan, design, resume=resume)
-    Check(
-        plan=plan,
-        design=design,
-        folder=folder,
-        progress=_progress(plan, design, to_stderr=as_json),
-        versions={BASE: version, HEAD: version},
-        resume=again,
-    ).run()
+    with alone_in(folder):
+        _begin(folder, plan, design, resume=resume)
+        Check(
+            plan=plan,
+            design=design,
+            folder=folder,
+            progress=_progress(plan, design, to_stderr=as_json),
+            versions={BASE: version, HEAD: version},
+            resume=again,
+        ).run()
     judged = judged_folder(folder)
     file = write_aa(judged, folder)
     if as_json:
@@ -385,8 +401,9 @@ def _check_stored(  # noqa: PLR0913, PLR0917 - all that decides over what is mea
     )
     check_of.refuse()
     folder = sought.folder or _new_folder("check", plan)
-    flags = [f"--baseline={name}", *(["--force"] if by.force else [])]
+    flags = [f"--baseline={name}", *(["--force"] if by.force else []), f"--head-name={sought.head_name}"]
     flags += [*([f"--head={sought.head}"] if sought.head else []), *(f"--cells={cell}" for cell in sought.cells)]
+    flags += _given(margin=by.margin, target=by.target, noise=by.noise)
     again = _command("check", suite, selection, flags)
     progress = progress_on(console_on(to_stderr=as_json))
     judged = check_of.run(folder, progress, is_resumed=sought.resume, resume=_resumed(again, folder))
@@ -433,23 +450,50 @@ def _progress(plan: Plan, design: Design, *, to_stderr: bool) -> Progress:
     from harness.regression.outputs import verdict_table
 
     def tabulate(records: Sequence[Record], width: int) -> Table:
-        judgements = judged_records(records, plan, design, design.margins, with_flags=False)
+        judgements = judged_records(records, plan, design, design.margins, is_finished=False)
         return verdict_table(judgements, width=width)
 
     return progress_on(console_on(to_stderr=to_stderr), tabulate)
 
 
-def _check_paths(base: int, head: int) -> None:
-    """Refuse sides that lie at paths of different length.
+def _given(**flags: object) -> list[str]:
+    """The command line of those `flags` that have a value."""
+    return [f"--{name}={value}" for name, value in flags.items() if value is not None]
+
+
+def _check_paths(base: Version, head: Version) -> None:
+    """Refuse sides that lie at paths of different length: where they are installed, or their interpreters.
 
     Raises:
         UsageError: if they do.
     """
-    if base != head:
+    there, here = ((side.facts.path_length, len(side.interpreter or sys.executable)) for side in (base, head))
+    if there != here:
+        lengths = " and ".join(
+            f"{installed} for the project, {python} for Python" for installed, python in (there, here)
+        )
         raise UsageError(
-            f"Base and head are installed at paths of different length ({base} and {head} characters), which shifts "
+            f"Base and head are installed at paths of different length ({lengths} characters), which shifts "
             "where things lie in memory and can pass for a change of speed. Install them into folders with names of "
             "equal length, or let scripts/compare-revisions do it."
+        )
+
+
+def _check_machine(folder: Path) -> None:
+    """Refuse to go on with what another machine began.
+
+    Raises:
+        UsageError: if the newest record in `folder` names another one.
+    """
+    from harness.fingerprint import differences, fingerprint
+    from harness.records import RecordFile
+
+    known = [found for record in RecordFile(folder).read() if (found := record.machine.get("fingerprint"))]
+    unlike = differences(known[-1], fingerprint()) if known else []
+    if unlike:
+        raise UsageError(
+            f"The check in {folder} was begun on another machine ({'; '.join(unlike)}). Finish it there, or check into "
+            "another folder."
         )
 
 
@@ -465,6 +509,7 @@ def _begin(folder: Path, plan: Plan, design: Design, *, resume: bool) -> None:
     plans, designs = PlanFile(folder), DesignFile(folder)
     if resume and plans.path.exists():
         plans.check_equal(plan)
+        _check_machine(folder)
         stored = designs.read()
         if msgspec.structs.replace(stored, same=design.same, beyond=design.beyond, target=design.target) != design:
             raise UsageError(

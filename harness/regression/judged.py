@@ -20,6 +20,7 @@ from harness.regression.judging import (
     Side,
     Verdict,
     exit_status,
+    gravity,
     judge_pairs,
     with_q_values,
 )
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from harness.records import Outcome, Record
     from harness.regression.pairs import Pair
 
-__all__ = ["Judged", "Samples", "flags_of", "judge", "planned_pairings", "samples_of"]
+__all__ = ["Judged", "Samples", "Sets", "flags_of", "judge", "planned_pairings", "samples_of"]
 
 Samples = dict["PairingKey", dict[int, Sample]]
 """The record of each seed that counts, whatever became of it, by cell and runtime."""
@@ -46,6 +47,19 @@ _BUSY = 0.2
 """Of all processors: from here on a flag says that other programs ran."""
 _LOOKED_AT = 8
 """Invocations of a side whose rounds are looked at for flags; each takes some milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sets:
+    """The seeds of pairs whose number was fixed before measuring."""
+
+    first: range
+    second: range | None
+    """Of the fresh pairs that decide where the first set did not; None where a single set decides."""
+    is_finished: bool = True
+    """Whether the measuring is over, so that what is not there is missing."""
+    second_is_due: bool = True
+    """Whether a cell that the first set leaves open has been measured again: not if it was judged otherwise then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +131,15 @@ def judge(  # noqa: PLR0913 - all that decides over verdicts
     head: Samples,
     *,
     order: Iterable[PairingKey] = (),
-    first_seeds: range | None = None,
+    sets: Sets | None = None,
     margins: Margins | Callable[[PairingKey], Margins] = INTERLEAVED,
     interleaved: bool = True,
     with_flags: bool = True,
 ) -> list[Judgement]:
     """A judgement for every cell and runtime of `order`, then of `head`, then of `base`.
 
-    Where `first_seeds` is given, they are those of a first set of pairs, and all others make a second one. `margins`
-    are for all, or a function that gives each its own.
+    `sets` are the seeds that were planned; without, all that the two have in common are one set. `margins` are for
+    all, or a function that gives each its own.
     """
     pairings = dict.fromkeys([*order, *head, *base])
     wrong = {side: _invalid(samples) for side, samples in (("base", base), ("head", head))}
@@ -137,16 +151,43 @@ def judge(  # noqa: PLR0913 - all that decides over verdicts
         if refused is not None:
             judged.append(replace(bare, verdict=refused[0], reasons=refused[1]))
             continue
+        own = margins if isinstance(margins, Margins) else margins(pairing)
+        if own is not margins:
+            bare = replace(bare, margins=own)
         pairs = pairs_of(before, after)
-        first = [pair for pair in pairs if first_seeds is None or pair.seed in first_seeds]
-        second = None if first_seeds is None else [pair for pair in pairs if pair.seed not in first_seeds]
-        if isinstance(margins, Margins):
-            verdict = judge_pairs(bare, first, second, margins)
-        else:
-            own = margins(pairing)
-            verdict = judge_pairs(replace(bare, margins=own), first, second, own)
+        verdict = judge_pairs(bare, pairs, None, own) if sets is None else _judged_sets(bare, pairs, sets, own)
+        if verdict.verdict is Verdict.MISSING and (skipped := _skipped(before, after)):
+            verdict = replace(verdict, reasons=(*verdict.reasons, skipped))
         judged.append(_with_sides(verdict, before, after, with_flags=with_flags))
     return with_q_values(judged)
+
+
+def _judged_sets(bare: Judgement, pairs: Sequence[Pair], sets: Sets, margins: Margins) -> Judgement:
+    """`bare`, judged by planned sets of pairs; *missing* where a set that decides is not whole."""
+    first = [pair for pair in pairs if pair.seed in sets.first]
+    second = [pair for pair in pairs if pair.seed in sets.second] if sets.second else None
+    if sets.is_finished and len(first) < len(sets.first):
+        return _unfinished(bare, len(first), sets.first)
+    judged = judge_pairs(bare, first, second, margins)
+    by_first = judged.verdict is Verdict.SAME and not judged.first_pairs
+    if second is None or by_first or not sets.is_finished:
+        return judged
+    is_whole = len(second) == len(sets.second or ())
+    return judged if is_whole or not (second or sets.second_is_due) else _unfinished(bare, len(second), sets.second)
+
+
+def _unfinished(bare: Judgement, number: int, planned: range | None) -> Judgement:
+    # Whoever judges by what is there so far has chosen, by when he looks, what he sees.
+    why = (
+        f"{number} of {len(planned or ())} pairs that decide were measured, which count when all are; --resume goes on"
+    )
+    return replace(bare, verdict=Verdict.MISSING, reasons=(*bare.reasons, why))
+
+
+def _skipped(before: Mapping[int, Sample], after: Mapping[int, Sample]) -> str | None:
+    """Which side was skipped in some invocations, and why."""
+    found = [f"{side} {why}" for side, of in (("base", before), ("head", after)) if (why := _ended(of, "skipped"))]
+    return "; ".join(found) or None
 
 
 def _bare(
@@ -171,24 +212,28 @@ def _bare(
 def _refused(
     before: Mapping[int, Sample], after: Mapping[int, Sample], base_wrong: str | None, head_wrong: str | None
 ) -> tuple[Verdict, tuple[str, ...]] | None:
-    """The verdict where there is nothing to compare, and why: the first that holds. None where they can be compared."""
+    """The verdict where there is nothing to compare, the gravest that holds, and all reasons; else None."""
+    found: list[tuple[Verdict, str]] = []
     ended: tuple[tuple[Verdict, Outcome], ...] = ((Verdict.FAILED, "failed"), (Verdict.TIMEOUT, "timeout"))
-    found = [(verdict, f"head {why}") for verdict, outcome in ended if (why := _ended(after, outcome))]
-    if not _ok(after):
-        found.append((Verdict.MISSING, f"head {_ended(after, 'skipped') or 'was not measured'}"))
+    for side, samples in (("head", after), ("base", before)):
+        found += [(verdict, f"{side} {why}") for verdict, outcome in ended if (why := _ended(samples, outcome))]
     if head_wrong is not None:
         found.append((Verdict.INVALID, f"head: {head_wrong}"))
-    if not _ok(before):
-        outcomes: tuple[Outcome, ...] = ("failed", "timeout", "skipped")
-        troubles = [why for outcome in outcomes if (why := _ended(before, outcome))]
-        found.append((Verdict.NEW, f"base {'; '.join(troubles) or 'was not measured'}"))
-    found += [(verdict, f"base {why}") for verdict, outcome in ended if (why := _ended(before, outcome))]
     if base_wrong is not None:
         found.append((Verdict.NOT_COMPARABLE, f"base: {base_wrong}"))
     unlike = _unlike(before, after)
     if unlike is not None:
         found.append((Verdict.NOT_COMPARABLE, unlike))
-    return (found[0][0], (found[0][1],)) if found else None
+    if not _ok(after) and not _ended(after, "failed") and not _ended(after, "timeout"):
+        found.append((Verdict.MISSING, f"head {_ended(after, 'skipped') or 'was not measured'}"))
+    elif not _ok(before) and not _ended(before, "failed") and not _ended(before, "timeout"):
+        # It lacks the cell, or refuses it: the head can do more. For want of memory it was merely not measured.
+        lacked_memory = any(sample.record.lacked_memory for sample in before.values())
+        verdict = Verdict.MISSING if lacked_memory else Verdict.NEW
+        found.append((verdict, f"base {_ended(before, 'skipped') or 'was not measured'}"))
+    if not found:
+        return None
+    return min((verdict for verdict, _ in found), key=gravity), tuple(why for _, why in found)
 
 
 def _ok(samples: Mapping[int, Sample]) -> list[Record]:

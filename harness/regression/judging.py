@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
     from harness.regression.pairs import Pair
 
-__all__ = ["INTERLEAVED", "Judgement", "Margins", "Side", "Verdict", "exit_status", "judge_pairs", "with_q_values"]
+__all__ = [
+    "INTERLEAVED",
+    "Judgement",
+    "Margins",
+    "Side",
+    "Verdict",
+    "exit_status",
+    "gravity",
+    "judge_pairs",
+    "with_q_values",
+]
 
 
 class Verdict(StrEnum):
@@ -70,8 +80,9 @@ class Margins:
                 raise UsageError(f"The margin '{name}' cannot be {value:g}; it is a fraction of 1, as 0.05 for 5 %.")
 
     def is_same(self, ratio: Estimate) -> bool:
-        """Whether the whole interval lies within."""
-        return -math.log1p(self.same) <= math.log(ratio.low) and math.log(ratio.high) <= math.log1p(self.same)
+        """Whether the whole interval lies within; never where it contains the slowdown that must not pass unseen."""
+        within = -math.log1p(self.same) <= math.log(ratio.low) and math.log(ratio.high) <= math.log1p(self.same)
+        return within and not self.may_hide_target(ratio)
 
     def is_slower(self, ratio: Estimate) -> bool:
         """Whether the whole interval lies beyond the margin, below 1."""
@@ -170,6 +181,12 @@ _ORDER = (
     ExitStatus.NOTHING_MEASURED,
 )
 """Which one is told where several hold: the first of these."""
+
+
+def gravity(verdict: Verdict) -> int:
+    """The place of `verdict` among those of which several hold: the smallest is told."""
+    status = _STATUSES.get(verdict, ExitStatus.OK)
+    return _ORDER.index(status) if status in _ORDER else len(_ORDER)
 
 
 def exit_status(judgements: Sequence[Judgement]) -> ExitStatus:

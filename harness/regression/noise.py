@@ -146,6 +146,8 @@ def percent(fraction: float) -> str:
 def _of_cell(sessions: Sequence[Mapping[int, Sample]]) -> CellNoise | None:
     """The noise of one cell, or None where no two sessions have enough seeds in common."""
     ok = [{seed: s.record for seed, s in session.items() if s.record.outcome == "ok"} for session in sessions]
+    # A session in which the cell failed must not take away the seeds of all others.
+    ok = [records for records in ok if len(records) >= LEAST_FOR_INTERVAL]
     seeds = sorted(set.intersection(*map(set, ok))) if len(ok) > 1 else []
     logs = [times for seed in seeds if (times := _log_times([records[seed] for records in ok])) is not None]
     if len(logs) < LEAST_FOR_INTERVAL:

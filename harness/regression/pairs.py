@@ -48,10 +48,12 @@ class Pair:
 
 
 def pairs_of(base: Mapping[int, Sample], head: Mapping[int, Sample]) -> list[Pair]:
-    """The pairs of two mappings from seed to sample, by seed; those without a common round are left out."""
+    """The pairs of two mappings from seed to sample, by seed, both `ok`; those without a common round are left out."""
     pairs = []
     for seed in sorted(base.keys() & head.keys()):
         before, after = base[seed], head[seed]
+        if not before.record.outcome == after.record.outcome == "ok":
+            continue
         rounds, base_s, head_s = common_times(before.record, after.record)
         if base_s > 0 and head_s > 0:
             pairs.append(

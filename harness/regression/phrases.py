@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import ExitStatus
-from harness.regression.judging import Verdict
+from harness.regression.judging import INTERLEAVED, Verdict
 from harness.wording import DASH, Labels, in_fraction, in_ratio, in_seconds, in_si, plural, plural_of
 
 if TYPE_CHECKING:
@@ -276,6 +276,12 @@ def closing_lines(judged: Judged) -> list[str]:
     lines = [f"{visible(stamp).removesuffix('.')}." for stamp in judged.stamps]
     if not judged.interleaved or any(not one.interleaved for one in judged.judgements):
         lines.append(f"{NOT_INTERLEAVED.capitalize()}.")
+    if judged.interleaved and judged.margins != INTERLEAVED:
+        by = judged.margins
+        lines.append(
+            f"Judged by other margins: same within {by.same:.3g}, changed beyond {by.beyond:.3g}, "
+            f"target {by.target:.3g}."
+        )
     lines += [f"Warning: {visible(warning)}" for warning in judged.warnings]
     if judged.machine:
         lines.append(f"Machine: {visible(judged.machine)}.")

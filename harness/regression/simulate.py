@@ -117,4 +117,5 @@ def _judged(first: Floats, second: Floats | None = None, *, margins: Margins) ->
 
 def _is_same(low: Floats, high: Floats, margins: Margins) -> Flags:
     same = math.log1p(margins.same)
-    return np.asarray((low >= -same) & (high <= same), dtype=np.bool_)
+    hiding = low <= -math.log1p(margins.target)
+    return np.asarray((low >= -same) & (high <= same) & ~hiding, dtype=np.bool_)

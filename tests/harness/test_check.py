@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UsageError
-from harness.plan import Cell, Plan, PlanFile, RuntimeChoice
+from harness.plan import Cell, Plan, PlanFile, RuntimeChoice, schedule
 from harness.progress import PlainProgress
 from harness.records import RecordFile
 from harness.regression.check import Check, Design, DesignFile, judged_folder, plan_of_check, side_facts
 from harness.regression.judging import Verdict
-from harness.runner import prepare_folder
+from harness.runner import Runner, prepare_folder
 from harness.versions import version_at
 from tests.harness.installations import ROOT, copy_of_plugins, install
 from tests.harness.records_of import record
@@ -150,8 +150,11 @@ def test_an_interrupted_check_goes_on_where_it_was(pythons, tmp_path, monkeypatc
     check.run()
 
     assert len(kept) == 3
-    assert RecordFile(tmp_path).read()[:3] == kept
-    assert len(RecordFile(tmp_path).read()) == 12
+    records = RecordFile(tmp_path).read()
+    assert records[:3] == kept
+    # The third began a pair that was not finished: both of it ran again, in turns.
+    assert len(records) == 13
+    assert {(r.side, r.block) for r in records[3:5]} == {("base", kept[2].block), ("head", kept[2].block)}
 
 
 @pytest.mark.parametrize(("budget_s", "how"), [(0.0, "at the very least"), (0.5, "by a pilot")])
@@ -216,6 +219,45 @@ def test_what_was_measured_is_judged_again_by_other_margins_without_measuring(
     assert (folder / "records.jsonl").read_bytes() == before
 
 
+def test_a_check_that_was_not_finished_has_no_verdict(pythons, tmp_path):
+    check = check_of(tmp_path, pythons["same"], pythons["same"], "plain")
+    plan = msgspec.structs.replace(check.plan, invocations=6)
+    for block in range(6):
+        for side in ("base", "head"):
+            made = record("plain", 1000 + block, block, seed=7 + block, side=side, workload="counting")
+            fields = {"parameters": plan.cells[0].parameters, "options": plan.cells[0].runtimes[0].options}
+            if (block, side) != (5, "head"):
+                RecordFile(tmp_path).append(msgspec.structs.replace(made, **fields))
+
+    judged = judged_folder(tmp_path)
+
+    assert judged.judgements[0].verdict is Verdict.MISSING
+    assert "5 of 6 pairs" in judged.judgements[0].reasons[0]
+    assert judged.exit_status == 4
+
+
+def test_a_base_that_is_too_old_for_a_cell_spoils_no_other(pythons, tmp_path):
+    check = check_of(tmp_path, pythons["slow"], pythons["same"], "plain", second=0)
+    cell = check.plan.cells[0]
+    older = msgspec.structs.replace(cell, parameters={**cell.parameters, "direction": "sideways"}, name="older")
+    versions = {"base": check.versions["base"], "head": check.versions["base"]}
+    runner = Runner(
+        plan=msgspec.structs.replace(check.plan, cells=(cell, older), sides=("base", "head")),
+        folder=tmp_path,
+        progress=check.progress,
+        versions=versions,
+    )
+    due = [i for i in schedule(runner.plan) if i.side == "base"]
+
+    checked = runner._checked_side("base", due)
+
+    (refusal,) = checked.refusals.values()
+    assert "this version refuses the cell" in refusal
+    assert "sideways" in refusal or "Invalid enum value" in refusal
+    with pytest.raises(UsageError):
+        runner._checked_side("head", [i for i in schedule(runner.plan) if i.side == "head"])
+
+
 def test_a_run_is_not_judged_by_margins(in_this_process, tmp_path):
     done = in_this_process("report", tmp_path, "--margin", "0.1")
 
@@ -269,3 +311,9 @@ def test_a_check_is_resumed_with_the_versions_it_began_with(reactorbench, python
     other = reactorbench(*arguments, "--resume", "--head-name", "another")
     assert other.returncode == 2
     assert "compares other versions" in other.stderr
+    begun = RecordFile(tmp_path / "mine").read()
+    elsewhere = msgspec.structs.replace(begun[-1], machine={"fingerprint": {"cpu_model": "Testium 3"}})
+    RecordFile(tmp_path / "mine").append(elsewhere)
+    moved = reactorbench(*arguments, "--resume")
+    assert moved.returncode == 2
+    assert "was begun on another machine (cpu_model: Testium 3 there" in moved.stderr

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -198,3 +201,32 @@ def test_a_results_folder_without_permission_is_refused(reactorbench, tmp_path):
 
     assert done.returncode == 2
     assert "Permission denied" in done.stderr
+
+
+def test_a_reader_that_goes_away_changes_no_status(reactorbench, tmp_path):
+    """A closed pipe must neither hide a failure nor make one."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for path, status in (("schema-2.jsonl", 0), ("schema-1.jsonl", 3)):
+        shutil.copy(Path(__file__).with_name("earlier_records") / path, folder / "records.jsonl")
+        line = shlex.join([sys.executable, "-m", "harness", "report", str(folder), "--no-figures"])
+        for rest in ("--json | true", ">&-"):
+            done = subprocess.run(
+                ["bash", "-c", f"set -o pipefail; {line} {rest}"],
+                env=reactorbench.options["env"],
+                capture_output=True,
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (status, b""), rest
+
+
+def test_a_defect_of_ours_is_no_confirmed_slowdown(in_this_process, monkeypatch):
+    def broken():
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("harness.listing.listing", broken)
+
+    done = in_this_process("list", "--json")
+
+    assert done.returncode == 3
+    assert "ZeroDivisionError: a defect" in done.stderr

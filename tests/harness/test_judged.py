@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from harness.plan import pairing_of
-from harness.regression.judged import judge, samples_of
-from harness.regression.judging import INTERLEAVED, Verdict
+from harness.regression.judged import Sets, judge, samples_of
+from harness.regression.judging import INTERLEAVED, Margins, Verdict
 from tests.harness.records_of import record
 
 BLOCKS = range(12)
@@ -78,10 +81,18 @@ def with_outcome(side, outcome, number, **changes):
         (records("base"), with_outcome("head", "skipped", 12), Verdict.MISSING, "head was skipped in 12 of 12"),
         (records("base"), [], Verdict.MISSING, "head was not measured"),
         ([], records("head"), Verdict.NEW, "base was not measured"),
-        (with_outcome("base", "failed", 12), records("head"), Verdict.NEW, "base failed in 12 of 12"),
+        (with_outcome("base", "failed", 12), records("head"), Verdict.FAILED, "base failed in 12 of 12"),
+        (with_outcome("base", "timeout", 12), records("head"), Verdict.TIMEOUT, "base timed out in 12 of 12"),
+        (with_outcome("base", "skipped", 12), records("head"), Verdict.NEW, "base was skipped in 12 of 12"),
+        (
+            with_outcome("base", "skipped", 12, lacked_memory=True),
+            records("head"),
+            Verdict.MISSING,
+            "base was skipped in 12 of 12",
+        ),
         (with_outcome("base", "failed", 2), records("head"), Verdict.FAILED, "base failed in 2 of 12"),
         (with_outcome("base", "timeout", 2), records("head"), Verdict.TIMEOUT, "base timed out in 2 of 12"),
-        (with_outcome("base", "failed", 2), with_outcome("head", "timeout", 2), Verdict.TIMEOUT, "head timed out"),
+        (with_outcome("base", "failed", 2), with_outcome("head", "timeout", 2), Verdict.FAILED, "head timed out"),
         (
             records("base"),
             records("head", digest="another"),
@@ -132,11 +143,67 @@ def test_a_bound_has_no_digest_and_is_compared_all_the_same():
 def test_a_first_set_of_seeds_and_a_second_one_are_told_apart():
     base = records("base", blocks=range(36))
     head = [*records("head", 800.0), *records("head", 1000.0, blocks=range(12, 36))]
-    found = verdict(base, head, first_seeds=range(12))
+    found = verdict(base, head, sets=SETS)
 
     assert found.verdict is Verdict.SAME
     assert len(found.pairs) == 24
     assert len(found.first_pairs) == 12
+
+
+SETS = Sets(first=range(12), second=range(12, 36))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "rate", "reason"),
+    [
+        (range(6), 1000, "6 of 12 pairs that decide"),
+        (range(12), 800, "0 of 24 pairs that decide"),
+        (range(20), 800, "8 of 24 pairs that decide"),
+    ],
+)
+def test_pairs_that_are_not_all_there_decide_nothing(blocks, rate, reason):
+    base, head = records("base", blocks=blocks), records("head", rate, blocks=blocks)
+    found = verdict(base, head, sets=SETS)
+
+    assert found.verdict is Verdict.MISSING
+    assert reason in found.reasons[0]
+    assert found.ratio is None
+    going_on = verdict(base, head, sets=replace(SETS, is_finished=False))
+    assert going_on.verdict in {Verdict.SAME, Verdict.INCONCLUSIVE, Verdict.SLOWER}
+
+
+def test_pairs_that_were_skipped_are_told():
+    head = [r if r.block % 2 else structs.replace(r, outcome="skipped", reason="no room") for r in records("head")]
+    found = verdict(records("base"), head, sets=SETS)
+
+    assert found.verdict is Verdict.MISSING
+    assert "6 of 12 pairs" in found.reasons[0]
+    assert found.reasons[1] == "head was skipped in 6 of 12 invocations: no room"
+
+
+def test_a_cell_that_other_margins_leave_open_is_inconclusive_as_nobody_measured_it_again():
+    base, head = records("base"), records("head", 950)
+    found = verdict(base, head, sets=replace(SETS, second_is_due=False))
+
+    assert found.verdict is Verdict.INCONCLUSIVE
+
+
+def test_of_several_troubles_the_gravest_is_the_verdict_and_all_are_told():
+    head = [*records("head", digest="wrong")[:-1], *with_outcome("head", "timeout", 12)[-1:]]
+    head = [*head[:-1], structs.replace(head[-1], outcome="timeout", reason="slow")]
+    loops = [*records("base", runtime="sequential"), *records("head", runtime="sequential")]
+    _, found = judged([*loops[:12], *records("base")], [*loops[12:], *head])
+
+    assert found.verdict is Verdict.INVALID
+    assert len(found.reasons) >= 2
+
+
+@pytest.mark.parametrize("same", [0.15, 0.9])
+def test_a_margin_wider_than_the_target_lets_no_such_slowdown_pass(same):
+    found = verdict(records("base"), records("head", 880), margins=Margins(same=same, beyond=same, target=0.1))
+
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.status == 4
 
 
 def test_cells_come_in_the_order_asked_for_and_those_that_nobody_measured_are_missing():

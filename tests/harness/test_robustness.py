@@ -18,7 +18,7 @@ from harness.errors import UsageError
 from harness.invocation import _KEPT_OF_LOG, _LONGEST_LOG
 from harness.records import SCHEMA_VERSION, Record, RecordFile
 from harness.report import write_report
-from harness.runner import _alone_in
+from harness.runner import alone_in
 from harness.scratch import remove_stale_folders, temporary_folder
 from tests.harness.test_running import QUICK, children_of, outcomes_in, records_in, wait_until
 
@@ -129,9 +129,9 @@ def test_a_second_run_into_a_folder_is_refused_and_the_first_one_is_not_disturbe
 def test_a_folder_is_free_again_once_its_run_has_ended(tmp_path):
     (tmp_path / "logs").mkdir()
 
-    with _alone_in(tmp_path), pytest.raises(UsageError, match="Another run"), _alone_in(tmp_path):
+    with alone_in(tmp_path), pytest.raises(UsageError, match="Another run"), alone_in(tmp_path):
         pass
-    with _alone_in(tmp_path):
+    with alone_in(tmp_path):
         pass
 
 
