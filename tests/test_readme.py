@@ -82,6 +82,7 @@ def test_every_option_in_the_readme_exists(repository):
             ["plan", "--help"],
             ["trace", "--help"],
             ["graph", "--help"],
+            ["check", "--help"],
         )
     ]
     assert shown

@@ -38,7 +38,7 @@ __all__ = [
 
 _BANKS = {"left": 2, "right": 2}
 _SLEEP_S = 0.001
-_RANDOM_GRAPHS = 3
+_RANDOM_GRAPHS = 2
 
 ONE, BROADCAST, SCATTER, GATHER = (
     EdgeShape.ONE_TO_ONE,

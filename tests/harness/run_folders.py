@@ -9,6 +9,7 @@ import msgspec
 from harness.fingerprint import fingerprint
 from harness.plan import Cell, Plan, PlanFile, RuntimeChoice
 from harness.records import RecordFile
+from harness.runner import Checked
 from tests.harness.records_of import CARTPOLE, MACHINE, record
 
 HERE = msgspec.to_builtins(fingerprint())
@@ -66,6 +67,6 @@ def without_measuring(monkeypatch, rate=lambda _invocation, _number: 10_000):
         return record(invocation.runtime.name, rate(invocation, len(made)), invocation.block, **fields)
 
     monkeypatch.setattr("harness.runner.measure", measure)
-    monkeypatch.setattr("harness.runner._check", lambda *_: None)
+    monkeypatch.setattr("harness.runner._check", lambda *_: Checked())
     monkeypatch.setattr("harness.runner.busy_fraction", lambda: 0.0)
     return made

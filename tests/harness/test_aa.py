@@ -168,7 +168,7 @@ def test_aa_with_json_prints_nothing_else_and_resumes_without_measuring_again(in
     again = in_this_process("aa", *COUNTING, "--pairs", "12", "--out", "mine", "--resume", "--json")
 
     assert json.loads(first.stdout) == json.loads(again.stdout) == json.loads((tmp_path / "mine/aa.json").read_bytes())
-    assert len(measured) == number == 2 * (12 * 2 + 1)
+    assert len(measured) == number == 2 * (12 * 2 + 2)
 
 
 @pytest.mark.parametrize(

@@ -598,7 +598,7 @@ def test_a_check_that_was_forced_onto_another_machine_is_stamped(of_counting, in
     assert done.returncode == 0, done.stderr
     assert "another machine" in shown[0].stamps[0]
     assert shown[0].command.startswith("reactorbench check --workload=counting --runtime=plain")
-    assert shown[0].command.endswith("--baseline=main --force")
+    assert shown[0].command.endswith("--baseline=main --force --head-name=head --target=0.1")
     assert shown[0].head_name == "head"
 
 
