@@ -148,7 +148,10 @@ def measured(monkeypatch):
     return without_measuring(monkeypatch, lambda _invocation, _number: 10_000 * random.uniform(0.99, 1.01))
 
 
-def test_aa_measures_both_sides_in_turns_and_prints_a_line_for_each_cell(in_this_process, measured, tmp_path):
+def test_aa_measures_both_sides_in_turns_and_prints_a_line_for_each_cell(
+    in_this_process, measured, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("COLUMNS", raising=False)  # headings are as wide as they like
     done = in_this_process("aa", *COUNTING, "--pairs", "12", "--out", "mine")
 
     assert done.returncode == 0, done.stderr
