@@ -140,11 +140,11 @@ def wilcoxon_interval(values: Sequence[float]) -> tuple[float, float]:
     return averages[beyond], averages[-1 - beyond]
 
 
-def detectable_change(estimate: Estimate) -> float:
+def detectable_change(estimate: Estimate, beyond: float = 0.03) -> float:
     """The smallest slowdown that 24 pairs as noisy as those of `estimate`, a ratio, show with a power of 80 %.
 
-    As a fraction: 0.05 for 5 %. A slowdown is called where the whole interval lies beyond 3 %; for that it must
-    exceed 3 % by (1.96 + 0.84) / 1.96 = 1.43 half-widths of the interval, on the scale of logarithms:
+    As a fraction: 0.05 for 5 %. A slowdown is called where the whole interval lies `beyond` a margin, 3 % say; for that
+    it must exceed the margin by (1.96 + 0.84) / 1.96 = 1.43 half-widths of the interval, on the scale of logarithms:
     1.03 exp(1.43 h) - 1. The half-width of another number of pairs is taken to the one at 24 by the square root.
 
     Raises:
@@ -153,7 +153,7 @@ def detectable_change(estimate: Estimate) -> float:
     if estimate.kind != INTERVAL:
         raise ValueError(f"A range of {estimate.n} pairs has no half-width; measure {LEAST_FOR_INTERVAL} or more.")
     half_width = math.log(estimate.high / estimate.low) / 2 * math.sqrt(estimate.n / _PAIRS_OF_REFERENCE)
-    return 1.03 * math.exp(1.43 * half_width) - 1
+    return (1 + beyond) * math.exp(1.43 * half_width) - 1
 
 
 def q_values(samples: Sequence[Sequence[float]]) -> list[float | None]:

@@ -117,7 +117,10 @@ def test_a_cell_and_other_options_are_passed_on_and_commits_judged_halfway_to_th
     assert "full --cells a b --runtime reactor --out" in first
     # The square root of 1.44.
     assert others
-    assert all("full --cells a b --runtime reactor --margin 0.200 --beyond 0.200 --out" in line for line in others)
+    assert all(
+        "full --cells a b --runtime reactor --margin 0.200 --beyond 0.200 --target 0.200 --out" in line
+        for line in others
+    )
 
 
 def test_margins_that_are_given_stay(history):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import sys
 from importlib.machinery import SourceFileLoader
@@ -102,3 +103,31 @@ def test_the_slowed_runtime_computes_what_the_loop_does_and_counts_the_time_that
         digest.add_received(graph, session.received())
         digests.append(digest.hexdigest())
     assert digests[0] == digests[1]
+
+
+def verdicts(power, *rows):
+    known = {"status": 0, "pairs": 24, "ratio": 0.9, "low": 0.8, "high": 1.0, "detectable": 0.05}
+    return [known | {"verdict": verdict} | ({} if ratio else {"ratio": None}) for verdict, ratio in rows]
+
+
+def test_the_table_of_real_checks_counts_every_verdict(power):
+    slowed = verdicts(power, ("slower", True), ("slower", True), ("inconclusive", True), ("failed", False))
+    page = power.real_page(slowed, verdicts(power, ("same", True)))
+
+    assert "| 10% slower | 4 | 2 | 0 | 1 | 0 | 1 | 0.900 | 5.0% |" in page
+    assert "| unchanged | 1 | 0 | 1 | 0 | 0 | 0 | 0.900 | 5.0% |" in page
+    assert "nan" in power.real_page(verdicts(power, ("failed", False)), [])
+
+
+def test_a_real_check_that_compared_nothing_is_a_row_like_any_other(power, tmp_path, monkeypatch):
+    answer = {"judgements": [{"verdict": "failed", "ratio": None, "pairs": [], "detectable": None}]}
+
+    def run(command, **_):
+        (tmp_path / "check").mkdir()
+        return power.subprocess.CompletedProcess(command, 3, json.dumps(answer), "")
+
+    monkeypatch.setattr(power.subprocess, "run", run)
+
+    row = power.checked(tmp_path / "check", "base", "head", seed=0)
+
+    assert (row["verdict"], row["status"], row["ratio"]) == ("failed", 3, None)

@@ -91,6 +91,18 @@ def test_the_wheel_holds_every_module_of_the_tree(repository, wheel, package):
     assert in_tree - names_in(wheel) == set()
 
 
+def test_the_wheel_holds_what_a_page_is_made_of(repository, wheel):
+    parts = {
+        f"harness/page/{path.relative_to(repository / 'harness/page')}"
+        for folder in ("templates", "static")
+        for path in (repository / "harness/page" / folder).iterdir()
+        if path.suffix != ".md"
+    }
+
+    assert {"harness/page/templates/page.html.j2", "harness/page/static/page.css"} <= parts
+    assert parts - names_in(wheel) == set()
+
+
 def test_the_wheel_holds_the_suites(repository, wheel):
     suites = {f"harness/suites/{path.name}" for path in (repository / "harness/suites").glob("*.toml")}
 

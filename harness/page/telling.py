@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.wording import in_fraction, in_seconds, plural
+from harness.wording import in_fraction, in_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,8 +38,8 @@ _ESTIMATE = (
 )
 _DETECTABLE = (
     "The smallest detectable change is the slowdown that 24 such pairs would have shown in 80 of 100 checks: "
-    "1.03 x exp(1.43 h) - 1, where h is the half-width of the interval on the scale of logarithms. A cell where it is "
-    "large says little, whatever its verdict."
+    "1.03 x exp(1.43 h) - 1, where 3 % is the margin for slower, and h the half-width of the interval on the scale of "
+    "logarithms. A cell where it is large says little, whatever its verdict."
 )
 _QUANTILES = (
     "p50, p95 and p99 are quantiles of the durations of single rounds: of each invocation, then their median. p95 "
@@ -107,9 +107,10 @@ def method_of_run(margins: Margins) -> tuple[str, ...]:
 
 
 _ALIKE = (
-    "Every invocation is a fresh process of the same interpreter, in a session and a folder of its own.",
+    "Every invocation is a fresh process, in a session and a folder of its own.",
     "Libraries get one thread each on every side: OMP_NUM_THREADS and its kin are 1.",
     "Invocation b has seed + b on every side, so environments and policies do the same things in the same order.",
+    "The hash seed and the size of the environment vary from block to block, and are equal within one.",
 )
 
 
@@ -136,6 +137,7 @@ def fairness_of_check(plan: Plan | None) -> tuple[str, ...]:
     """What base and head got alike."""
     return (
         *_ALIKE,
+        "Each side has an interpreter of its own, at paths of equal length.",
         "Base and head run right after one another, and who is first changes from block to block.",
         *_design(plan),
         (
@@ -149,6 +151,7 @@ def fairness_of_run(plan: Plan | None) -> tuple[str, ...]:
     """What all runtimes got alike."""
     return (
         *_ALIKE,
+        "All runtimes have the same interpreter.",
         "The runtimes of a cell run right after one another, in an order drawn anew for every two blocks.",
         *_design(plan),
         (
@@ -258,15 +261,5 @@ def settings_arguments(plan: Plan | None, sample: Record | None, invocations: in
 
 def wrapped(words: Sequence[str], groups: Iterable[Sequence[str]]) -> str:
     """A shell command with a line for each group, ready to be pasted."""
-    lines = [" ".join(words), *(" ".join([group[0], *map(_quoted, group[1:])]) for group in groups)]
+    lines = [" ".join(words), *(" ".join([group[0], *map(shlex.quote, group[1:])]) for group in groups)]
     return " \\\n    ".join(lines)
-
-
-def _quoted(word: str) -> str:
-    # A word in capitals stands for what only the reader knows, and is meant to be replaced.
-    return shlex.quote(word)
-
-
-def pairs_in_words(number: int) -> str:
-    """`24 pairs`."""
-    return plural(number, "pair")

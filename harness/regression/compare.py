@@ -106,7 +106,7 @@ class Yardstick:
         known = {cell.pairing: cell.margin for cell in found.cells}
         warnings = tuple(
             f"The noise between runs in {noise} comes from {found.sessions} sessions only, so no margin is below "
-            f"{percent(NOT_INTERLEAVED)}. Add some: reactorbench aa --sessions N --resume."
+            f"{percent(NOT_INTERLEAVED)}. Add some: reactorbench aa --sessions N --resume --out {noise}"
             for _ in range(found.sessions < found.enough)
         )
         return cls(margins=margins, known=known, fingerprint=found.fingerprint, warnings=warnings)

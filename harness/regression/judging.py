@@ -214,7 +214,7 @@ def judge_pairs(
         why = f"{len(first)} common seeds; {LEAST_FOR_INTERVAL} are needed for an interval"
         return replace(bare, verdict=Verdict.NOT_COMPARABLE, pairs=tuple(first), reasons=(*bare.reasons, why))
     ratio = _ratio(first)
-    judged = _with_estimate(bare, first, ratio)
+    judged = _with_estimate(bare, first, ratio, margins)
     if second is None:
         return _decided(judged, ratio, margins)
     if margins.is_same(ratio):
@@ -224,7 +224,7 @@ def judge_pairs(
         undecided = replace(judged, verdict=Verdict.INCONCLUSIVE, reasons=(*bare.reasons, why))
         return replace(undecided, hides_target=margins.may_hide_target(ratio))
     ratio = _ratio(second)
-    return _decided(replace(_with_estimate(bare, second, ratio), first_pairs=tuple(first)), ratio, margins)
+    return _decided(replace(_with_estimate(bare, second, ratio, margins), first_pairs=tuple(first)), ratio, margins)
 
 
 def with_q_values(judgements: Sequence[Judgement]) -> list[Judgement]:
@@ -240,9 +240,9 @@ def _ratio(pairs: Sequence[Pair]) -> Estimate:
     return ratio_estimate([-pair.log_ratio for pair in pairs])
 
 
-def _with_estimate(bare: Judgement, pairs: Sequence[Pair], ratio: Estimate) -> Judgement:
+def _with_estimate(bare: Judgement, pairs: Sequence[Pair], ratio: Estimate, margins: Margins) -> Judgement:
     assert ratio.kind == INTERVAL
-    return replace(bare, pairs=tuple(pairs), ratio=ratio, detectable=detectable_change(ratio))
+    return replace(bare, pairs=tuple(pairs), ratio=ratio, detectable=detectable_change(ratio, margins.beyond))
 
 
 def _decided(judged: Judgement, ratio: Estimate, margins: Margins) -> Judgement:
