@@ -51,6 +51,8 @@ def test_interrupts():
 def folder(tmp_path, repository):
     """A project whose tests run as those here do."""
     shutil.copy(repository / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "tests").mkdir()
+    shutil.copy(repository / "tests" / "servants.py", tmp_path / "tests")
     (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 180\n", encoding="utf-8")
     return tmp_path
 

@@ -24,6 +24,7 @@ from harness.conformance.graphs import (
     CELLS,
     GROUPS,
     NATIVE_CELLS,
+    RANDOM,
     alone,
     cell_graph,
     failing_graph,
@@ -137,11 +138,13 @@ class Subject:
 
     def random(self, workers: int | None = None) -> list[Part]:
         """What random graphs gave, with so many workers where that is an option; skips where all are refused."""
-        chosen = self if workers is None else replace(self, options=_with_workers(self.options, workers))
-        key = ("random", workers)
-        if key not in self._runs:
-            self._runs[key] = chosen._run(lambda _: dict(random_graphs(OTHER_SEED)))  # noqa: SLF001 - of its own class
-        parts = self._runs[key]
+        if workers is None:
+            parts = {name: part for name, part in self._main().items() if name.startswith(RANDOM)}
+        else:
+            chosen, key = replace(self, options=_with_workers(self.options, workers)), ("random", workers)
+            if key not in self._runs:
+                self._runs[key] = chosen._run(lambda _: dict(random_graphs(OTHER_SEED)))  # noqa: SLF001 - its own class
+            parts = self._runs[key]
         if not any(isinstance(part, Part) for part in parts.values()):
             self._taken(next(iter(parts.values())))
         return [self._taken(part) for part in parts.values() if isinstance(part, Part)]
@@ -169,7 +172,7 @@ class Subject:
     # --------------------------------------------------------------------------------------- runs
 
     def _main(self) -> dict[str, Part | str]:
-        """The speakers and the workloads, in one session if possible."""
+        """The speakers, random graphs and the workloads, in one session if possible: with Ray each starts a cluster."""
         if "main" not in self._runs:
             self._runs["main"] = self._run_main()
         return self._runs["main"]
@@ -180,11 +183,12 @@ class Subject:
         if reason is not None:
             native = self._run_native()
             others = self._run(lambda diary: {"alone": alone(SEED, diary)})
-            return native | others | dict.fromkeys(GROUPS, reason)
+            return native | others | dict.fromkeys((*GROUPS, RANDOM), reason)
         found = self._run(
             lambda diary: {
                 "speakers": speakers(GROUPS, SEED, diary),
                 **{cell.name: cell_graph(cell, SEED) for cell in CELLS},
+                **random_graphs(SEED),
             }
         )
         whole = found["speakers"]

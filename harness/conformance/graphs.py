@@ -24,6 +24,7 @@ __all__ = [
     "CELLS",
     "GROUPS",
     "NATIVE_CELLS",
+    "RANDOM",
     "Cell",
     "Link",
     "alone",
@@ -38,6 +39,8 @@ __all__ = [
 
 _BANKS = {"left": 2, "right": 2}
 _SLEEP_S = 0.001
+RANDOM = "random"
+"""What names of random graphs begin with."""
 _RANDOM_GRAPHS = 2
 
 ONE, BROADCAST, SCATTER, GATHER = (
@@ -246,7 +249,7 @@ def parts_of(graph: Graph, names: Iterable[str]) -> dict[str, Graph]:
 
 def random_graphs(seed: int) -> dict[str, Graph]:
     """Some random graphs by name."""
-    return {f"random{number}": graph_of(random_plan(number), seed) for number in range(_RANDOM_GRAPHS)}
+    return {f"{RANDOM}{number}": graph_of(random_plan(number), seed) for number in range(_RANDOM_GRAPHS)}
 
 
 def _inside(part: str, port: PortRef) -> PortRef:

@@ -216,7 +216,7 @@ def test_several_numbers_of_workers_make_a_line():
 def test_a_name_is_text_whatever_is_in_it(name, tmp_path):
     records = [
         invocation("reactor", name, block, side=side, digest="d", values=8, options={"note": name})
-        for block in range(6)
+        for block in range(12)
         for side in ("base", "head")
     ]
     page = page_of_check(tmp_path, records, base_name=name, head_name=name)
