@@ -62,7 +62,7 @@ def test_pairs_are_made_as_they_are_measured_so_that_a_drift_cancels(power):
     assert {round(x, 9) for x in pairs[..., 0].ravel()} == {-0.01, 0.01}, "who begins is drawn"
 
 
-@pytest.mark.parametrize("arguments", [["--checks", "0"], ["unheard"], ["--runs", "-1"]])
+@pytest.mark.parametrize("arguments", [["--checks", "0"], ["unheard"], ["--runs", "-1"], ["--at-once", "0"]])
 def test_bad_arguments_are_refused(power, tmp_path, arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         power.main([*arguments, "--out", str(tmp_path)])
@@ -105,18 +105,39 @@ def test_the_slowed_runtime_computes_what_the_loop_does_and_counts_the_time_that
     assert digests[0] == digests[1]
 
 
-def verdicts(power, *rows):
-    known = {"status": 0, "pairs": 24, "ratio": 0.9, "low": 0.8, "high": 1.0, "detectable": 0.05}
+def verdicts(slowdown, *rows):
+    known = {"slowdown": slowdown, "status": 1, "pairs": 24, "ratio": 0.9, "low": 0.8, "high": 1.0, "detectable": 0.05}
     return [known | {"verdict": verdict} | ({} if ratio else {"ratio": None}) for verdict, ratio in rows]
 
 
 def test_the_table_of_real_checks_counts_every_verdict(power):
-    slowed = verdicts(power, ("slower", True), ("slower", True), ("inconclusive", True), ("failed", False))
-    page = power.real_page(slowed, verdicts(power, ("same", True)))
+    slowed = verdicts(0.1, ("slower", True), ("slower", True), ("inconclusive", True), ("failed", False))
+    page = power.real_page([*verdicts(0.0, ("same", True)), *slowed])
 
-    assert "| 10% slower | 4 | 2 | 0 | 1 | 0 | 1 | 0.900 | 5.0% |" in page
-    assert "| unchanged | 1 | 0 | 1 | 0 | 0 | 0 | 0.900 | 5.0% |" in page
-    assert "nan" in power.real_page(verdicts(power, ("failed", False)), [])
+    assert "| takes 10% longer | 4 | 2 | 0 | 1 | 0 | 1 | 4 | 0.900 | 5.0% |" in page
+    assert "| unchanged | 1 | 0 | 1 | 0 | 0 | 0 | 1 | 0.900 | 5.0% |" in page
+    assert "nan" in power.real_page(verdicts(0.1, ("failed", False)))
+
+
+def test_real_checks_go_on_after_those_that_are_there_and_take_turns(power, tmp_path, monkeypatch):
+    heads = []
+
+    def check(folder, base, head, *, seed):
+        heads.append((head, seed))
+        return {"verdict": "slower" if head == "b" else "same", "status": 1, "pairs": 24} | dict.fromkeys(
+            ("ratio", "low", "high", "detectable"), 1.0
+        )
+
+    monkeypatch.setattr(power, "install", lambda folder, factor: folder.name)
+    monkeypatch.setattr(power, "checked", check)
+
+    assert power.real(1, 0.5, 1, tmp_path)
+    assert power.real(3, 0.5, 1, tmp_path)
+
+    assert sorted(head for head, _ in heads[:2]) == ["a", "b"]
+    assert sorted(head for head, _ in heads) == ["a"] * 3 + ["b"] * 3
+    assert len({seed for _, seed in heads}) == 6
+    assert "| takes 50% longer | 3 | 3 |" in (tmp_path / "real.md").read_text(encoding="utf-8")
 
 
 def test_a_real_check_that_compared_nothing_is_a_row_like_any_other(power, tmp_path, monkeypatch):
