@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 
 from harness.errors import UsageError
+from harness.wording import indented_json
 
 if TYPE_CHECKING:
     from harness.plan import Plan
@@ -134,7 +134,7 @@ def folder_of(out: str | None) -> Path | None:
 
 def print_json(value: Any) -> None:
     """Print `value` on standard output, as JSON for people to read too."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    sys.stdout.write(indented_json(value).decode())
 
 
 def console_on(*, to_stderr: bool = False) -> Console:

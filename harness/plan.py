@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from harness.errors import UsageError, did_you_mean
-from harness.wording import compact_json
+from harness.wording import compact_json, indented_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,7 @@ __all__ = [
     "in_plan_order",
     "key_of",
     "pairing_of",
+    "planned_pairings",
     "resume_command",
     "schedule",
     "select_cells",
@@ -172,20 +173,22 @@ def _groups(plan: Plan) -> list[tuple[Cell, list[tuple[RuntimeChoice, str]]]]:
     return [(cell, [(runtime, "") for runtime in cell.runtimes]) for cell in plan.cells]
 
 
+def planned_pairings(plan: Plan) -> dict[PairingKey, Invocation]:
+    """Every cell and runtime of `plan`, in order, with its first invocation."""
+    invocations = [
+        Invocation(number=0, cell=cell, runtime=runtime, block=0, seed=plan.seed)
+        for cell in plan.cells
+        for runtime in cell.runtimes
+    ]
+    return {invocation.pairing: invocation for invocation in invocations}
+
+
 def in_plan_order(records: Sequence[Record], plan: Plan | None) -> list[Record]:
     """`records` by cell and runtime, in the order of `plan`; what it does not have comes last.
 
     Those of one cell and runtime keep their order. Without a plan all do.
     """
-    pairings = (
-        []
-        if plan is None
-        else [
-            Invocation(number=0, cell=cell, runtime=runtime, block=0, seed=0).pairing
-            for cell in plan.cells
-            for runtime in cell.runtimes
-        ]
-    )
+    pairings = [] if plan is None else planned_pairings(plan)
     place = {pairing: number for number, pairing in enumerate(pairings)}
     return sorted(records, key=lambda record: place.get(pairing_of(record), len(place)))
 
@@ -219,7 +222,7 @@ class PlanFile:
 
     def write(self, plan: Plan) -> None:
         """Store `plan`."""
-        self.path.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+        self.path.write_bytes(indented_json(plan))
 
     def read(self) -> Plan:
         """The stored plan.

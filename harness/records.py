@@ -16,7 +16,10 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SCHEMA_VERSION", "Measurement", "Outcome", "Record", "RecordFile"]
+__all__ = ["BUSY", "SCHEMA_VERSION", "Measurement", "Outcome", "Record", "RecordFile"]
+
+BUSY = 0.2
+"""Of all processors: from here on a report says that other programs ran."""
 
 SCHEMA_VERSION = 2
 """2 added `round_quantiles_s`, `side` and `metrics`. Records of every version are read."""
@@ -89,6 +92,12 @@ class Record(Measurement, frozen=True, kw_only=True):
     """File name of the output of the child, below the results folder."""
     started_at: str | None = None
     """When it began: ISO 8601, UTC, whole seconds."""
+
+    @property
+    def busy_before(self) -> float:
+        """The fraction of all processors that was busy before it began; 0 where it does not say."""
+        busy = self.machine.get("busy_before")
+        return float(busy) if isinstance(busy, int | float) else 0.0
 
 
 class RecordFile:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ExitStatus, UsageError
 from harness.plan import PlanFile, in_plan_order, key_of
-from harness.records import RecordFile
+from harness.records import BUSY, RecordFile
 from harness.scaling import scalings
 from harness.statistics import INTERVAL
 from harness.summary import COLUMNS, SEQUENTIAL, cells_of, exit_status, finding, flat, summarise
@@ -173,7 +173,7 @@ def warnings_of(file: RecordFile, records: Sequence[Record]) -> tuple[str, ...]:
     newest = [
         record for record in {key_of(record): record for record in records}.values() if record.outcome != "skipped"
     ]
-    busy = [busy for record in newest if (busy := _busy_before(record)) > _BUSY]
+    busy = [busy for record in newest if (busy := record.busy_before) > BUSY]
     if busy:
         warnings.append(
             f"{len(busy)} of {plural(len(newest), 'invocation')} began while other programs were busy, with up to "
@@ -186,12 +186,6 @@ def warnings_of(file: RecordFile, records: Sequence[Record]) -> tuple[str, ...]:
 def warning_lines(file: RecordFile, records: Sequence[Record]) -> str:
     """The same as paragraphs of Markdown, to stand below a table; empty if there are none."""
     return "".join(f"\nWarning: {warning}\n" for warning in warnings_of(file, records))
-
-
-def _busy_before(record: Record) -> float:
-    """The fraction of all processors that was busy before `record` began; 0 where it does not say."""
-    busy = record.machine.get("busy_before")
-    return float(busy) if isinstance(busy, int | float) else 0.0
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -218,9 +212,6 @@ class _Section:
     """Each with an entry for every heading."""
     notes: tuple[str, ...]
 
-
-_BUSY = 0.2
-"""Of all processors: from here on the report warns of foreign load."""
 
 _NO_TERMINAL = 80
 """Columns that rich assumes where there is no terminal."""

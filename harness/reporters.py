@@ -6,9 +6,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from harness.wording import Labels
+from harness.wording import Labels, indented_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -93,7 +91,7 @@ def _write_github_action_benchmark(
     labels = Labels(rows)
     entries = [entry for row in rows if row.outcome == "ok" for entry in _entries(row, labels)]
     path = folder / _FILE
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
+    path.write_bytes(indented_json(entries))
     return [path]
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "in_ratio",
     "in_seconds",
     "in_si",
+    "indented_json",
     "mean_form",
     "plural",
     "plural_of",
@@ -44,6 +45,11 @@ _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 def compact_json(value: Any) -> str:
     """`value` as JSON without spaces, keys sorted: equal for equal parameters, whatever their order."""
     return msgspec.json.encode(value, order="sorted").decode()
+
+
+def indented_json(value: Any) -> bytes:
+    """`value` as JSON in lines for people, as files hold it."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
 def in_si(value: float) -> str:

@@ -20,7 +20,7 @@ from harness.regression.commands import FIRST_PAIRS, SECOND_PAIRS
 from harness.regression.judging import Verdict, exit_status
 from harness.regression.noise import percent
 from harness.regression.simulate import simulate_checks
-from harness.wording import DASH, Labels, compact_json, in_fraction, plural
+from harness.wording import DASH, Labels, compact_json, in_fraction, indented_json, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +141,7 @@ def aa_json(judged: Judged) -> dict[str, Any]:
 def write_aa(judged: Judged, folder: Path) -> Path:
     """Write `aa.json` to `folder`."""
     path = folder / "aa.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(aa_json(judged)), indent=2) + b"\n")
+    path.write_bytes(indented_json(aa_json(judged)))
     return path
 
 

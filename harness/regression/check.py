@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.errors import UsageError
-from harness.estimate import Estimator, in_minutes
-from harness.plan import PlanFile, schedule
+from harness.estimate import in_minutes
+from harness.plan import PlanFile, planned_pairings, schedule
 from harness.records import RecordFile
-from harness.regression.judged import Judged, Sets, judge, planned_pairings, samples_of
+from harness.regression.judged import Judged, Sets, judge, samples_of
 from harness.regression.judging import INTERLEAVED, Judgement, Margins, Verdict
 from harness.regression.profiling import with_profiles
 from harness.report import machine_line, warnings_of
 from harness.runner import Runner, prepare_folder
-from harness.wording import plural
+from harness.wording import indented_json, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ class DesignFile:
 
     def write(self, design: Design) -> None:
         """Store `design`."""
-        self.path.write_bytes(msgspec.json.format(msgspec.json.encode(design), indent=2) + b"\n")
+        self.path.write_bytes(indented_json(design))
 
     def read(self) -> Design:
         """The stored one.
@@ -263,8 +263,7 @@ class Check:
 
     def _least_s(self) -> float:
         """How long all pairs take if nothing but the time asked for passes."""
-        estimator = Estimator()
-        return sum(min(estimator.seconds(i), i.cell.measure_s) for i in schedule(self.plan))
+        return sum(invocation.cell.measure_s for invocation in schedule(self.plan))
 
     def _refuse_budget(self, needed_s: float, how: str) -> None:
         if self.budget_s is not None and needed_s > self.budget_s:

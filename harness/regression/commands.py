@@ -149,11 +149,7 @@ def check(  # noqa: PLR0913 - one argument for each flag
     plan = _whole_plan(suite, selection, cells)
     # A check goes on by the margins that it began with.
     own = DesignFile(asked).read().margins if resume and asked and DesignFile(asked).path.exists() else Margins()
-    margins = Margins(
-        same=own.same if margin is None else margin,
-        beyond=own.beyond if beyond is None else beyond,
-        target=own.target if target is None else target,
-    )
+    margins = own.but(same=margin, beyond=beyond, target=target)
     if resume:
         _refuse("--resume", budget_s=budget_s)
     versions = {BASE: version_at(base, "--base"), HEAD: version_at(head, "--head") if head else this_version()}
@@ -191,7 +187,7 @@ def check(  # noqa: PLR0913 - one argument for each flag
             budget_s=budget_s,
         ).run()
     if profile:
-        from harness.regression.judged import planned_pairings
+        from harness.plan import planned_pairings
         from harness.regression.profiling import Profiler, py_spy
 
         Profiler(
@@ -321,14 +317,8 @@ def report_check(  # noqa: PLR0913 - one argument for each flag
 ) -> ExitStatus:
     """Judge the check in `folder` again; by its own margins where none are given. With `html` write its page."""
     from harness.regression.check import DesignFile, judged_folder
-    from harness.regression.judging import Margins
 
-    own = DesignFile(folder).read().margins
-    margins = Margins(
-        same=own.same if margin is None else margin,
-        beyond=own.beyond if beyond is None else beyond,
-        target=own.target if target is None else target,
-    )
+    margins = DesignFile(folder).read().margins.but(same=margin, beyond=beyond, target=target)
     return show(judged_folder(folder, margins), folder, as_json=as_json, html=html)
 
 

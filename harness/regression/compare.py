@@ -14,9 +14,9 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.fingerprint import Fingerprint, differences
-from harness.plan import PlanFile
+from harness.plan import PlanFile, planned_pairings
 from harness.records import RecordFile
-from harness.regression.judged import Judged, judge, planned_pairings, samples_of
+from harness.regression.judged import Judged, judge, samples_of
 from harness.regression.judging import Margins
 from harness.regression.noise import NOT_INTERLEAVED, NoiseFile, percent
 from harness.report import machine_line, warnings_of

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.plan import Invocation, pairing_of
+from harness.plan import pairing_of
+from harness.records import BUSY
 from harness.regression.judging import (
     INTERLEAVED,
     Judgement,
@@ -34,17 +35,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.errors import ExitStatus
-    from harness.plan import PairingKey, Plan
+    from harness.plan import PairingKey
     from harness.records import Outcome, Record
     from harness.regression.pairs import Pair
 
-__all__ = ["Judged", "Samples", "Sets", "flags_of", "judge", "planned_pairings", "samples_of"]
+__all__ = ["Judged", "Samples", "Sets", "flags_of", "judge", "samples_of"]
 
 Samples = dict["PairingKey", dict[int, Sample]]
 """The record of each seed that counts, whatever became of it, by cell and runtime."""
 
-_BUSY = 0.2
-"""Of all processors: from here on a flag says that other programs ran."""
 _LOOKED_AT = 8
 """Invocations of a side whose rounds are looked at for flags; each takes some milliseconds."""
 
@@ -114,16 +113,6 @@ def samples_of(records: Sequence[Record], side: str = "", *, prefer_ok: bool = F
             continue
         of_seed[record.seed] = Sample(record=record, line=line)
     return dict(found)
-
-
-def planned_pairings(plan: Plan) -> dict[PairingKey, Invocation]:
-    """Every cell and runtime of `plan`, in order, with its first invocation."""
-    invocations = [
-        Invocation(number=0, cell=cell, runtime=runtime, block=0, seed=plan.seed)
-        for cell in plan.cells
-        for runtime in cell.runtimes
-    ]
-    return {invocation.pairing: invocation for invocation in invocations}
 
 
 def judge(  # noqa: PLR0913 - all that decides over verdicts
@@ -321,7 +310,7 @@ def flags_of(records: Sequence[Record], side: str = "") -> list[str]:
     of = f"in {{}} of {len(looked_at)} {side}invocations"
     drifting = sum(drifts(record.rounds_s) for record in looked_at)
     split = sum(is_bimodal(record.rounds_s) for record in looked_at)
-    busy = sum(float(record.machine.get("busy_before") or 0) > _BUSY for record in records)
+    busy = sum(record.busy_before > BUSY for record in records)
     flags = []
     if 2 * drifting >= len(looked_at):
         flags.append(f"rounds drift {of.format(drifting)}")

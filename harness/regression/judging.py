@@ -79,6 +79,15 @@ class Margins:
             if not 0 < value < 1:
                 raise UsageError(f"The margin '{name}' cannot be {value:g}; it is a fraction of 1, as 0.05 for 5 %.")
 
+    def but(self, *, same: float | None = None, beyond: float | None = None, target: float | None = None) -> Margins:
+        """These, with what is given in place of theirs.
+
+        Raises:
+            UsageError: for one that is no fraction above zero.
+        """
+        given = {"same": same, "beyond": beyond, "target": target}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
     def is_same(self, ratio: Estimate) -> bool:
         """Whether the whole interval lies within; never where it contains the slowdown that must not pass unseen."""
         within = -math.log1p(self.same) <= math.log(ratio.low) and math.log(ratio.high) <= math.log1p(self.same)

@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.regression.judging import INTERLEAVED
 from harness.regression.pairs import rounds_of, time_of_rounds
 from harness.statistics import LEAST_FOR_INTERVAL, hodges_lehmann
-from harness.wording import compact_json
+from harness.wording import compact_json, indented_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -92,7 +92,7 @@ class NoiseFile:
 
     def write(self, noise: Noise) -> None:
         """Store `noise`."""
-        self.path.write_bytes(msgspec.json.format(msgspec.json.encode(noise), indent=2) + b"\n")
+        self.path.write_bytes(indented_json(noise))
 
     def read(self) -> Noise:
         """The stored one.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from harness.errors import writing
 from harness.regression.actions import annotate
 from harness.regression.data import csv_text, to_json
 from harness.regression.junit import junit_xml
 from harness.regression.markdown import markdown
 from harness.regression.terminal import plain_text, print_judged, verdict_table
+from harness.wording import indented_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +28,7 @@ def write_outputs(judged: Judged, folder: Path) -> list[Path]:
     """
     contents = {
         "verdicts.csv": csv_text(judged).encode(),
-        "verdicts.json": msgspec.json.format(msgspec.json.encode(to_json(judged)), indent=2) + b"\n",
+        "verdicts.json": indented_json(to_json(judged)),
         "verdicts.md": markdown(judged).encode(),
         "verdicts.txt": plain_text(judged).encode(),
         "junit.xml": junit_xml(judged),

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.fingerprint import differences, fingerprint
-from harness.plan import PlanFile
+from harness.plan import PlanFile, planned_pairings
 from harness.records import RecordFile
 from harness.regression.compare import finished_run
-from harness.regression.judged import planned_pairings
 from harness.regression.noise import ENOUGH_SESSIONS, Noise, NoiseFile, noise_between, percent
 from harness.runner import Runner, prepare_folder
 from harness.statistics import LEAST_FOR_INTERVAL

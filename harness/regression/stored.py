@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.fingerprint import fingerprint
-from harness.plan import PlanFile, select_cells
+from harness.plan import PlanFile, planned_pairings, select_cells
 from harness.regression.check import side_facts
 from harness.regression.compare import Finished, compare_finished, finished_run, forced_across_machines
-from harness.regression.judged import planned_pairings
 from harness.runner import Runner, prepare_folder
 
 if TYPE_CHECKING:

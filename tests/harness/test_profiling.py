@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from harness.errors import Interrupted
-from harness.plan import Cell, Plan, RuntimeChoice
-from harness.regression.judged import Judged, planned_pairings
+from harness.plan import Cell, Plan, RuntimeChoice, planned_pairings
+from harness.regression.judged import Judged
 from harness.regression.judging import Judgement, Verdict
 from harness.regression.profiling import Profiler, py_spy, to_be_profiled, with_profiles
 from harness.versions import Facts, Version
