@@ -1,9 +1,10 @@
-"""The child process of the harness: `python -m harness.child measure|check|trace FOLDER`.
+"""The child process of the harness: `python -m harness.child measure|check|trace|learn FOLDER`.
 
 It alone imports and runs what is measured. `measure` runs one cell on one runtime, once: start,
 warm-up rounds, measured rounds up to the checkpoint of the digest, more of them until the time asked
 for is filled, close. `check` builds graphs without running them, so that bad input shows before
-anything is measured. `trace` runs a cell for a number of rounds, and has the runtime say where the time went.
+anything is measured. `trace` runs a cell for a number of rounds, and has the runtime say where the time went. `learn`,
+in `harness.learning.training`, trains a cell and evaluates what it learns.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ import msgspec
 import numpy as np
 
 from harness import registry
+from harness.child_tools import closed_on_error, first_line, notice_of, summed
 from harness.job import (
     MAX_VALUES,
     CheckJob,
     CheckResult,
     Folder,
+    LearnJob,
+    LearnResult,
     Load,
     MeasureJob,
     Pairing,
@@ -48,10 +52,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.metrics import Metric
-    from runtimes.protocol import Runtime
     from workloads.dataflow import Graph, Session
 
-__all__ = ["check", "condense", "main", "measure", "trace"]
+__all__ = [
+    "check",
+    "condense",
+    "main",
+    "measure",
+    "trace",
+]
 
 _MAX_ROUNDS = 5_000_000
 """Keeps the durations of a very cheap round within 40 MB."""
@@ -76,6 +85,17 @@ def main(arguments: Sequence[str]) -> int:
         die_with_parent(trace_job.parent_pid)
         folder.write_result(trace(trace_job))
         return 0
+    if mode == "learn":
+        from harness.learning.training import learn
+
+        learn_job = msgspec.json.decode(text, type=LearnJob)
+        die_with_parent(learn_job.parent_pid)
+        try:
+            folder.write_result(learn(learn_job, folder))
+        except Exception as error:  # noqa: BLE001 - as below
+            traceback.print_exc()
+            folder.write_result(LearnResult(reason=first_line(error)))
+        return 0
     job = msgspec.json.decode(text, type=MeasureJob)
     die_with_parent(job.parent_pid)
     try:
@@ -83,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
             result = measure(job, folder)
     except Exception as error:  # noqa: BLE001 - whatever a task or an engine raises is the outcome
         traceback.print_exc()
-        result = Measurement(reason=_first_line(error))
+        result = Measurement(reason=first_line(error))
     folder.write_result(result)
     return 0
 
@@ -104,7 +124,7 @@ def measure(job: MeasureJob, folder: Folder) -> Measurement:
     began = perf_counter()
     session = runtime.open(graph, options, folder.scratch)
     startup_s = perf_counter() - began
-    with _closed_on_error(session):
+    with closed_on_error(session):
         measured = _Measured.of(session, graph, job, folder)
         folder.enter(Phase.CLOSING)
         began = perf_counter()
@@ -117,10 +137,11 @@ def measure(job: MeasureJob, folder: Folder) -> Measurement:
         startup_s=startup_s,
         warmup_s=measured.warmup_s,
         teardown_s=perf_counter() - began,
-        notice=_notice(runtime, options),
+        notice=notice_of(runtime, options),
         **condense(measured.durations_ns),
         resets=measured.counts["resets"],
         emulator_frames=measured.counts["emulator_frames"],
+        updates=measured.counts["updates"],
         pss_bytes=measured.pss_bytes,
         metrics=measured.metrics,
     )
@@ -146,7 +167,7 @@ class _Measured:
         for _ in range(job.warmup_rounds):
             warmup_s += float(session.advance(1).sum()) / 1e9
             digest.add_received(graph, session.received())
-        before = _counts(session.tallies())
+        before = summed(session.tallies())
         folder.enter(Phase.MEASURING)
         # What was built so far is not looked at again by the collector while rounds are timed.
         gc.collect()
@@ -158,7 +179,7 @@ class _Measured:
         digest.add(session.tallies())
         durations.fill(session, job.measure_s)
         values = metrics.end()
-        after = _counts(session.tallies())
+        after = summed(session.tallies())
         return cls(
             digest=digest.hexdigest(),
             warmup_s=warmup_s,
@@ -278,29 +299,6 @@ def _profiled(target: str | None) -> Iterator[None]:
             pstats.Stats(profile, stream=file).sort_stats("cumulative").print_stats()
 
 
-@contextlib.contextmanager
-def _closed_on_error(session: Session) -> Iterator[None]:
-    """Close `session` if the block raises; what closing a broken session raises then is only printed."""
-    try:
-        yield
-    except BaseException:
-        try:
-            session.close()
-        except Exception:  # noqa: BLE001 - the first error is the one to report
-            traceback.print_exc()
-        raise
-
-
-def _counts(tallies: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, int | None]:
-    """The sums over all tasks of the tallies that the harness reports; None where no task keeps one."""
-    members = [member for bank in tallies.values() for member in bank]
-    counts: dict[str, int | None] = {}
-    for name in ("resets", "emulator_frames"):
-        kept = [int(member[name]) for member in members if name in member]
-        counts[name] = sum(kept) if kept else None
-    return counts
-
-
 def _difference(after: int | None, before: int | None) -> int | None:
     return None if after is None else after - (before or 0)
 
@@ -323,18 +321,9 @@ def _pss_bytes() -> int | None:
     return total
 
 
-def _notice(runtime: Runtime, options: Any) -> str | None:
-    return None if runtime.notice is None else runtime.notice(options)
-
-
 def _build(workload_name: str, parameters: Mapping[str, Any], seed: int) -> Graph:
     workload = registry.workloads().get(workload_name)
     return workload.build(msgspec.convert(parameters, workload.parameters), seed)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 # -------------------------------------------------------------------------------------------- check
@@ -431,7 +420,7 @@ def trace(job: TraceJob) -> TraceResult:
         return TraceResult(summary=runtime.tracing.run(graph, options, job.rounds, Path(job.timeline), recorded))
     except Exception as error:  # noqa: BLE001 - as in `main`
         traceback.print_exc()
-        return TraceResult(reason=_first_line(error))
+        return TraceResult(reason=first_line(error))
 
 
 if __name__ == "__main__":

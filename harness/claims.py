@@ -27,7 +27,7 @@ from harness.records import RecordFile
 from harness.report import machine_line, warning_lines
 from harness.reproduction import Reproduction
 from harness.statistics import RANGE
-from harness.wording import DASH, in_ratio, ratio_form
+from harness.wording import DASH, in_ratio, ratio_columns, ratio_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,11 +140,14 @@ def judge(records: Sequence[Record]) -> list[tuple[Judgement, Judgement]]:
     return judged
 
 
-def verdict(published: float, measured: Estimate | None) -> Verdict:
-    """What `measured` says of the `published` ratio; the module's text has the definitions."""
+def verdict(published: float, measured: Estimate | None, largest: float | None = None) -> Verdict:
+    """What `measured` says of the `published` ratio; the module's text has the definitions.
+
+    Of several published ratios, `published` is the least and `largest` the largest one.
+    """
     if measured is None:
         return "not comparable"
-    if measured.low > published * TOLERANCE:
+    if measured.low > (published if largest is None else largest) * TOLERANCE:
         return "exceeded"
     if measured.high < published / TOLERANCE:
         return "not reproduced"
@@ -330,17 +333,13 @@ COLUMNS: tuple[str, ...] = (
 
 
 def _flat(one: Judgement) -> dict[str, Any]:
-    estimate, comparison = one.comparison.estimate, one.comparison
+    comparison = one.comparison
     return {
         "claim": one.claim.name,
         "figure": one.claim.figure,
         "published_ratio": one.claim.ratio,
         "reference": comparison.reference,
-        "ratio": estimate.point if estimate else None,
-        "ratio_low": estimate.low if estimate else None,
-        "ratio_high": estimate.high if estimate else None,
-        "interval": estimate.kind if estimate else None,
-        "pairs": estimate.n if estimate else None,
+        **ratio_columns(comparison.estimate),
         "verdict": one.verdict,
         "reason": one.reason,
         "reactor_runtimes": "; ".join(f"{name} {options}" for name, options in (r.key for r in comparison.ours)),

@@ -1,8 +1,8 @@
-"""The command line: `reactorbench run`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, `graph`, and eight more.
+"""The command line: `reactorbench run`, `learn`, `report`, `list`, `plan`, `doctor`, `trace`, `verify`, and ten more.
 
-Four are on the paper: `claims`, `reproduce`, `ladder` and `amortisation`. Four, in `harness.regression`,
-say whether something changed: `check`, `compare`, `baseline` and `aa`. Exit statuses are those of
-`harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
+One draws a graph. Five are on the papers: `claims`, `reproduce`, `ladder`, `amortisation` and `replay`. Four, in
+`harness.regression`, say whether something changed: `check`, `compare`, `baseline` and `aa`. Exit statuses are those
+of `harness.errors.ExitStatus`. Bad input ends in one message on standard error and nothing else; with
 `--json`, standard output holds JSON and nothing else. Modules that take time to import wait for the
 command that needs them.
 """
@@ -22,7 +22,8 @@ import msgspec
 from cyclopts import App, CycloptsError, Parameter
 
 from harness import __version__
-from harness.errors import ExitStatus, HarnessError, UsageError
+from harness.errors import ExitStatus, HarnessError, UsageError, worst_of
+from harness.learning.commands import learn
 from harness.options import (
     NOTHING,
     Cells,
@@ -42,6 +43,7 @@ from harness.regression import finished_commands as finished
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from harness.learning.report import LearningReport
     from harness.plan import Plan
     from harness.report import Report
 
@@ -69,7 +71,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
     reporter: Reporters = None,
     json: Json = False,
 ) -> ExitStatus:
-    """Measure a suite, or one workload, on several runtimes, and report.
+    """Measure a suite, or one workload, on several runtimes, train what the suite says, and report.
 
     Parameters
     ----------
@@ -80,7 +82,8 @@ def run(  # noqa: PLR0913 - one argument for each flag
     figures
         Draw figures at the end.
     """
-    from harness.plan import PlanFile, select_cells
+    from harness.learning.commands import train
+    from harness.plan import PlanFile, select_cells, select_learning
     from harness.progress import progress_on, rows_of
     from harness.reporters import checked_names
     from harness.runner import Runner, prepare_folder
@@ -88,7 +91,7 @@ def run(  # noqa: PLR0913 - one argument for each flag
     reporters = checked_names(reporter or [])
     asked = folder_of(out)
     plan = _plan_to_run(suite, selection, asked, resume=resume)
-    select_cells(plan, cells or [])
+    measured, trained = select_cells(plan, cells or []), select_learning(plan, cells or [])
     folder = asked or Path("results", "runs", f"{plan.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     prepare_folder(folder, resume=resume)
     file = PlanFile(folder)
@@ -96,15 +99,21 @@ def run(  # noqa: PLR0913 - one argument for each flag
         file.extend(plan)
     else:
         file.write(plan)
-    Runner(
-        plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json), rows_of(plan)), cells=cells or []
-    ).run()
+    if measured:
+        Runner(
+            plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json), rows_of(plan)), cells=cells or []
+        ).run()
+    if trained:
+        train(plan, folder, cells or [], to_stderr=json, command="run")
     return _reported(folder, reporters, figures=figures, as_json=json)
+
+
+app.command(learn)
 
 
 @app.command
 def report(  # noqa: PLR0913 - one argument for each flag
-    folder: Annotated[Path, Parameter(help="Results folder of a run or a check.")],
+    folder: Annotated[Path, Parameter(help="Results folder of a run, of trainings, or of a check.")],
     /,
     *,
     figures: bool = True,
@@ -115,7 +124,7 @@ def report(  # noqa: PLR0913 - one argument for each flag
     reporter: Reporters = None,
     json: Json = False,
 ) -> ExitStatus:
-    """Make the tables and figures of a run, or the verdicts of a check, anew from its records.
+    """Make the tables and figures of a run or of trainings, or the verdicts of a check, anew from their records.
 
     Parameters
     ----------
@@ -148,14 +157,28 @@ def report(  # noqa: PLR0913 - one argument for each flag
 
 @app.command
 def claims(
-    folder: Annotated[Path, Parameter(help="Results folder of a run of the suite paper or paper-small.")], /
+    folder: Annotated[
+        Path, Parameter(help="Results folder of a run of the suite paper, paper-small or replay, or of training.")
+    ],
+    /,
 ) -> ExitStatus:
-    """Judge the paper's claims by a run: a table on standard output, and claims.md and claims.csv in the folder."""
-    from harness.claims import write_claims
+    """Judge the papers' claims by a run: tables on standard output, and claims.md and claims.csv in the folder.
 
-    text, files = write_claims(folder)
-    sys.stdout.write(text)
-    sys.stderr.write(f"{folder}: {', '.join(file.name for file in files)}\n")
+    What PAL claims, of replay buffers and training, goes into claims-pal.md and claims-pal.csv.
+    """
+    from harness.claims import write_claims
+    from harness.learning.records import LearningFile
+    from harness.pal import is_on_pal
+    from harness.pal_report import write_pal
+    from harness.records import RecordFile
+
+    on_pal = [is_on_pal(record) for record in RecordFile(folder).read()]
+    on_pal += [True for _ in LearningFile(folder).trainings()]
+    tables = [write_claims] if not all(on_pal) or not on_pal else []
+    for write in [*tables, *([write_pal] if any(on_pal) else [])]:
+        text, files = write(folder)
+        sys.stdout.write(text)
+        sys.stderr.write(f"{folder}: {', '.join(file.name for file in files)}\n")
     return ExitStatus.OK
 
 
@@ -252,6 +275,31 @@ def amortisation(  # noqa: PLR0913 - one argument for each flag
     return _show_written(*write_amortisation(folder))
 
 
+@app.command
+def replay(  # noqa: PLR0913 - one argument for each flag
+    *,
+    suite: str = "replay",
+    cells: Cells = None,
+    invocations: _Invocations = None,
+    small: _Small = False,
+    out: str | None = None,
+    run: _Measured = True,
+) -> ExitStatus:
+    """Replay buffers, ours against other libraries': measure what is not there, then tables, bars and figures.
+
+    Parameters
+    ----------
+    suite
+        The suite to measure with: replay, replay-sweep for our tree by its size, or a TOML file with other sizes.
+    out
+        Folder for the results; results/runs/SUITE if not given.
+    """
+    from harness.replay_report import write_replay
+
+    folder = _measured(suite, cells or [], _blocks(invocations, small=small), out, run=run)
+    return _show_written(*write_replay(folder))
+
+
 def _blocks(invocations: int | None, *, small: bool) -> int | None:
     """How many blocks were asked for, if any number was.
 
@@ -340,12 +388,13 @@ def plan(
     suite: Suite = None, /, *, selection: Selection = NOTHING, cells: Cells = None, json: Json = False
 ) -> ExitStatus:
     """Check the input as `run` does, and show what it would do, in order, with an estimate of the time."""
-    from harness.plan import select_cells
+    from harness.plan import select_cells, select_learning
     from harness.planned import planned, print_planned
     from harness.runner import check_plan
 
     found = selection.plan(suite)
-    found = msgspec.structs.replace(found, cells=tuple(select_cells(found, cells or [])))
+    measured, trained = select_cells(found, cells or []), select_learning(found, cells or [])
+    found = msgspec.structs.replace(found, cells=tuple(measured), learning=tuple(trained))
     checked = check_plan(found)
     if json:
         print_json(planned(found, checked))
@@ -542,21 +591,37 @@ def _plan_to_run(suite: str | None, selection: Selection, out: Path | None, *, r
 def _reported(
     folder: Path, reporters: Sequence[str], *, figures: bool, as_json: bool, html: bool = False
 ) -> ExitStatus:
-    """Write the report on `folder`, also in the forms of `reporters`, and show it."""
+    """Write the report on `folder`, also in the forms of `reporters`, and show it; what was trained comes last."""
+    from harness.learning.records import LearningFile
+    from harness.learning.report import write_learning_report
+    from harness.records import RecordFile
     from harness.report import report_with
 
+    was_trained, was_measured = (file(folder).path.exists() for file in (LearningFile, RecordFile))
+    trained = write_learning_report(folder, figures=figures) if was_trained else None
+    if trained is not None and not was_measured:
+        if reporters or html:
+            raise UsageError(
+                f"{folder} holds trainings alone, and other forms of a report show what was measured. "
+                "Leave --reporter and --html out."
+            )
+        return _show(trained, None, as_json=as_json)
     made, failures = report_with(folder, reporters, figures=figures)
     if html:
         from harness.page import write_run_page
 
         made = replace(made, files=(*made.files, write_run_page(folder)))
-    status = _show(made, as_json=as_json)
+    status = _show(made, trained, as_json=as_json)
     return _failed("\n".join(failures), ExitStatus.FAILED_OR_INVALID) if failures else status
 
 
-def _show(made: Report, *, as_json: bool) -> ExitStatus:
+def _show(made: Report | LearningReport, also: LearningReport | None, *, as_json: bool) -> ExitStatus:
+    reports = [made] if also is None else [made, also]
     if as_json:
-        print_json(made.to_json())
+        print_json(made.to_json() if also is None else made.to_json() | {"learning": also.to_json()})
     else:
-        made.print(console_on())
-    return made.exit_status
+        for one in reports:
+            one.print(console_on())
+    statuses = {one.exit_status for one in reports}
+    # One part that did nothing does not spoil what the other did.
+    return worst_of(statuses - {ExitStatus.NOTHING_MEASURED} or statuses)

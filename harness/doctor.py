@@ -555,7 +555,11 @@ _CHECKS: Final = (
     Check("python", "Debugging switches slow everything, and not equally.", _python),
     Check("plug-ins", "What cannot be loaded cannot be measured.", _plugins),
     Check("modules", "Without them some cells are skipped.", _modules),
-    Check("native parts", "Without them workers wait for one another tens of microseconds longer.", _native),
+    Check(
+        "native parts",
+        "Without them workers wait for one another tens of microseconds longer, and NumPy is the replay buffer.",
+        _native,
+    ),
     Check("profiler", "Profiles of all processes of a run come from it.", _profiler),
     Check("thread limits", "Numerical libraries would compete with the members for processors.", _thread_limits),
     Check("pinning", "All processes of a runtime would be tied to the same processors.", _pinning),

@@ -13,10 +13,19 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["ExitStatus", "HarnessError", "Interrupted", "UsageError", "did_you_mean", "writing"]
+__all__ = [
+    "WORST_FIRST",
+    "ExitStatus",
+    "HarnessError",
+    "Interrupted",
+    "UsageError",
+    "did_you_mean",
+    "worst_of",
+    "writing",
+]
 
 
 class ExitStatus(IntEnum):
@@ -31,6 +40,22 @@ class ExitStatus(IntEnum):
     NOTHING_MEASURED = 4
     TIMED_OUT = 124
     INTERRUPTED = 130
+
+
+WORST_FIRST = (
+    ExitStatus.INTERRUPTED,
+    ExitStatus.FAILED_OR_INVALID,
+    ExitStatus.TIMED_OUT,
+    ExitStatus.REGRESSION,
+    ExitStatus.USAGE,
+    ExitStatus.NOTHING_MEASURED,
+)
+"""Which one is told where several hold: the first of these."""
+
+
+def worst_of(statuses: Collection[ExitStatus]) -> ExitStatus:
+    """The status that is told where all of `statuses` hold."""
+    return next((status for status in WORST_FIRST if status in statuses), ExitStatus.OK)
 
 
 class HarnessError(Exception):

@@ -23,7 +23,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 import msgspec
 
 import harness
-from harness.job import CheckJob, CheckResult, Folder, MeasureJob, Pairing, Phase, TraceJob, TraceResult
+from harness.job import (
+    CheckJob,
+    CheckResult,
+    Folder,
+    LearnJob,
+    LearnResult,
+    MeasureJob,
+    Pairing,
+    Phase,
+    TraceJob,
+    TraceResult,
+)
 from harness.process_tree import ProcessTree
 from harness.records import Measurement, Record
 from harness.scratch import temporary_folder
@@ -32,9 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from harness.plan import Invocation
+    from harness.records import Outcome
     from harness.versions import Version
 
-__all__ = ["THREAD_LIMITS", "check_pairings", "environment", "measure", "skipped_record", "trace"]
+__all__ = ["THREAD_LIMITS", "check_pairings", "environment", "learn", "measure", "skipped_record", "trace"]
 
 
 Result = TypeVar("Result", bound=msgspec.Struct)
@@ -169,6 +181,25 @@ def trace(job: TraceJob, *, log: Path, timeout_s: float) -> TraceResult:
     return TraceResult(reason=_way_it_died(ending.status)) if result is None else result
 
 
+def learn(
+    job: LearnJob, *, log: Path, timeout_s: float, watch: Callable[[str, float], None]
+) -> tuple[Outcome, LearnResult]:
+    """Do `job`, a training, in a child process; its output is appended to `log`.
+
+    Raises:
+        HarnessError: if a process of it cannot be ended.
+        KeyboardInterrupt: if one arrives meanwhile; everything of the training has been ended by then.
+    """
+    child = _Child(mode="learn", job=job, log=log, timeout_s=timeout_s, seed=job.seed, watch=watch)
+    ending, result = child.run(LearnResult)
+    if ending.timed_out_in is not None:
+        reason = f"ended after {timeout_s:g} s, while {ending.timed_out_in}; timeout_s sets the limit"
+        return "timeout", LearnResult(reason=reason)
+    if result is None:
+        return "failed", LearnResult(reason=_way_it_died(ending.status))
+    return ("ok" if result.reason is None else "failed"), result
+
+
 def environment(inherited: Mapping[str, str], seed: int, *, is_foreign: bool = False) -> dict[str, str]:
     """The environment of a child: `inherited`, one thread for every numerical library, no engine set up elsewhere.
 
@@ -279,7 +310,8 @@ class _Child:
                 return _Ending(status=0, timed_out_in=phase)
             self.watch(phase, elapsed_s)
             _shorten(self.log)
-            pause_s = _SAMPLE_MEASURING_S if phase is Phase.MEASURING else _SAMPLE_S
+            is_timed = phase in {Phase.MEASURING, Phase.TRAINING}
+            pause_s = _SAMPLE_MEASURING_S if is_timed else _SAMPLE_S
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return _Ending(status=process.wait(min(pause_s, self.timeout_s - elapsed_s)))
             tree.sample()

@@ -20,6 +20,8 @@ __all__ = [
     "CheckJob",
     "CheckResult",
     "Folder",
+    "LearnJob",
+    "LearnResult",
     "Load",
     "MeasureJob",
     "Pairing",
@@ -43,6 +45,8 @@ class Phase(StrEnum):
     STARTING = "starting"
     WARMING_UP = "warming up"
     MEASURING = "measuring"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
     CLOSING = "closing"
 
 
@@ -107,6 +111,37 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """For each pairing why it cannot run here, or None. Shorter than the pairings after a problem."""
     loads: list[Load] = []
     """Of each pairing; as many as there are refusals."""
+
+
+class LearnJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One training."""
+
+    parent_pid: int
+    pairing: Pairing
+    seed: int
+    every_rounds: int
+    cap_rounds: int
+    episodes: int
+    target: float | None
+    stop_at_target: bool
+    journal: str
+    """Where evaluations go as they are made; absolute, as is `checkpoint`."""
+    checkpoint: str
+    """Where the program's state is kept, and where one may lie to go on from."""
+    checkpoint_s: float
+    """Seconds between two states at least."""
+
+
+class LearnResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it, beside the evaluations. With `reason`, it failed."""
+
+    reason: str | None = None
+    unit: str | None = None
+    units_per_round: int | None = None
+    startup_s: float | None = None
+    resumed_at: int = 0
+    """The round from which it went on; 0 where it began anew."""
+    notice: str | None = None
 
 
 class TraceJob(msgspec.Struct, frozen=True, kw_only=True):

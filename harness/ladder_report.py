@@ -12,10 +12,10 @@ from harness.errors import UsageError, writing
 from harness.ladder import ladders
 from harness.records import RecordFile
 from harness.report import machine_line, warning_lines
-from harness.wording import DASH, compact_json, in_ratio, in_seconds, mean_form, ratio_form
+from harness.wording import DASH, compact_json, in_ratio, in_seconds, in_spread, mean_form, ratio_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -100,8 +100,8 @@ def _entries(rung: Rung) -> list[str]:
     return [
         step.name,
         " ".join(filter(None, [f"`{runtime}`" if runtime else DASH, *parameters])),
-        _spread(rung.round_s, in_seconds),
-        _spread(rung.factor, in_ratio),
+        in_spread(rung.round_s, in_seconds),
+        in_spread(rung.factor, in_ratio),
         DASH if rung.share is None else _percent(rung.share),
         _remark(rung),
     ]
@@ -112,15 +112,6 @@ def _remark(rung: Rung) -> str:
     if rung.problem is None:
         return "a fault of both sides" if rung.step.mends_both else ""
     return " ".join(rung.problem.split()).replace("|", "\\|")
-
-
-def _spread(estimate: Estimate | None, spell: Callable[[float], str]) -> str:
-    """`3.21 ms (3.01 ms to 3.44 ms)`; of a single value itself."""
-    if estimate is None:
-        return DASH
-    if estimate.n == 1:
-        return spell(estimate.point)
-    return f"{spell(estimate.point)} ({spell(estimate.low)} to {spell(estimate.high)})"
 
 
 def _percent(share: float) -> str:

@@ -113,9 +113,10 @@ class Selection:
             assert suite_name is not None
             suite = read_suite(suite_name)
         overrides = {name: value for name in _NUMBERS if (value := getattr(self, name)) is not None}
+        of_learning = {"timeout_s": self.timeout_s} if self.timeout_s is not None else {}
         if self.metric:
             overrides["metrics"] = self.metric
-        return plan_of(suite, overrides, self.runtime or [])
+        return plan_of(suite, overrides, self.runtime or [], of_learning)
 
 
 NOTHING = Selection()

@@ -8,6 +8,9 @@ Block b uses seed + b on every runtime.
 
 Where versions of the program are compared, each runtime of a cell runs on both *sides* in a block, and
 they take the place of the runtimes in all this.
+
+A plan may also say what is *trained*: cells whose learning is looked at while it goes on (`harness.learning`), in the
+same order with seeds in place of blocks.
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ import os
 import shlex
 from fnmatch import fnmatchcase
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from harness.errors import UsageError, did_you_mean
-from harness.wording import compact_json, indented_json
+from harness.wording import compact_json, indented_json, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +37,8 @@ __all__ = [
     "Cell",
     "Invocation",
     "Key",
+    "LearningCell",
+    "LearningSettings",
     "PairingKey",
     "Plan",
     "PlanFile",
@@ -41,11 +46,13 @@ __all__ = [
     "Settings",
     "in_plan_order",
     "key_of",
+    "mirrored",
     "pairing_of",
     "planned_pairings",
     "resume_command",
     "schedule",
     "select_cells",
+    "select_learning",
 ]
 
 Key = tuple[str, str, str, str, str, int, int]
@@ -71,6 +78,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout_s: Annotated[float, Meta(description="seconds after which an invocation is ended", gt=0, le=86_400)] = 300.0
     seed: Annotated[int, Meta(description="seed of block 0; block b uses seed + b", ge=0, lt=2**32)] = 0
     metrics: Annotated[list[str], Meta(description="what else is measured, by name")] = []
+
+
+class LearningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How learning is looked at; a suite gives some of it, the command line overrides."""
+
+    seeds: Annotated[int, Meta(description="how many trainings on each runtime, from the plan's seed on", ge=1)] = 3
+    every_rounds: Annotated[int, Meta(description="rounds from one evaluation to the next", ge=1)] = 100
+    cap_rounds: Annotated[int, Meta(description="rounds after which a training ends", ge=1, le=100_000_000)] = 1000
+    episodes: Annotated[int, Meta(description="episodes of an evaluation", ge=1)] = 20
+    target: Annotated[float | None, Meta(description="the mean return of an evaluation that is aimed at")] = None
+    stop_at_target: Annotated[
+        bool, Meta(description="end a training with the first evaluation that reaches the target")
+    ] = False
+    timeout_s: Annotated[float, Meta(description="seconds after which a training is ended", gt=0, le=864_000)] = 3600.0
 
 
 class RuntimeChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +122,18 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """About what a round takes without any communication, to guess how long a run takes; 0 where nobody said."""
 
 
+class LearningCell(LearningSettings, frozen=True, kw_only=True):
+    """A workload with all its parameters that is trained on each of `runtimes`, and how its learning is looked at."""
+
+    workload: str
+    parameters: dict[str, Any]
+    runtimes: tuple[RuntimeChoice, ...]
+    name: str = ""
+    """As of a cell."""
+    round_s: float = 0.0
+    """As of a cell."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run; two runs with equal plans do the same."""
 
@@ -112,6 +145,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cells: tuple[Cell, ...]
     sides: tuple[str, ...] = ()
     """The versions of the program that are compared, by name; none where runtimes are compared."""
+    learning: tuple[LearningCell, ...] = ()
+    """What is trained, after all cells have been measured."""
+
+    @property
+    def names(self) -> list[str]:
+        """How its cells are called, those that are trained last; some may be empty."""
+        return [cell.name for cell in self.cells] + [cell.name for cell in self.learning]
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,20 +190,32 @@ def pairing_of(record: Record) -> PairingKey:
 
 def schedule(plan: Plan) -> list[Invocation]:
     """All invocations in order: two blocks of each cell, the second a mirror image of the first, then two more."""
-    order: list[tuple[Cell, RuntimeChoice, str, int]] = []
-    for block in range(0, plan.invocations, 2):
-        random = Random(f"order {plan.seed} {block}")  # noqa: S311 - an order to reproduce
-        groups = _groups(plan)
-        random.shuffle(groups)
-        for cell, members in groups:
-            random.shuffle(members)
-            order += [(cell, *member, block) for member in members]
-            if block + 1 < plan.invocations:
-                order += [(cell, *member, block + 1) for member in reversed(members)]
+    order = mirrored([(cell, plan.invocations, members) for cell, members in _groups(plan)], f"order {plan.seed}")
     return [
         Invocation(number=number, cell=cell, runtime=runtime, side=side, block=block, seed=plan.seed + block)
-        for number, (cell, runtime, side, block) in enumerate(order, start=1)
+        for number, (cell, (runtime, side), block) in enumerate(order, start=1)
     ]
+
+
+Group = TypeVar("Group")
+Member = TypeVar("Member")
+
+
+def mirrored(groups: Sequence[tuple[Group, int, Sequence[Member]]], name: str) -> list[tuple[Group, Member, int]]:
+    """The members of each group, in its number of blocks, in the order that the text above describes.
+
+    The order follows from `name`; more blocks change nothing about those before.
+    """
+    order: list[tuple[Group, Member, int]] = []
+    for block in range(0, max((blocks for _, blocks, _ in groups), default=0), 2):
+        random = Random(f"{name} {block}")  # noqa: S311 - an order to reproduce
+        turns = [(group, blocks, list(members)) for group, blocks, members in groups]
+        random.shuffle(turns)
+        for group, blocks, members in turns:
+            random.shuffle(members)
+            order += [(group, member, block) for member in members if block < blocks]
+            order += [(group, member, block + 1) for member in reversed(members) if block + 1 < blocks]
+    return order
 
 
 def _groups(plan: Plan) -> list[tuple[Cell, list[tuple[RuntimeChoice, str]]]]:
@@ -197,20 +249,39 @@ def select_cells(plan: Plan, patterns: Sequence[str]) -> list[Cell]:
     """The cells of `plan` whose names match one of `patterns`, as file names do (`*`, `?`, `[...]`); all without any.
 
     Raises:
-        UsageError: for a pattern that matches none.
+        UsageError: for a pattern that matches none, nor any of those that are trained.
     """
+    _check_patterns(plan, patterns)
+    return [cell for cell in plan.cells if _is_selected(cell.name, patterns)]
+
+
+def select_learning(plan: Plan, patterns: Sequence[str]) -> list[LearningCell]:
+    """As `select_cells`, of what `plan` trains.
+
+    Raises:
+        UsageError: for a pattern that matches none, nor any other cell.
+    """
+    _check_patterns(plan, patterns)
+    return [cell for cell in plan.learning if _is_selected(cell.name, patterns)]
+
+
+def _is_selected(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_patterns(plan: Plan, patterns: Sequence[str]) -> None:
+    all_names = plan.names
     for pattern in patterns:
-        if not any(fnmatchcase(cell.name, pattern) for cell in plan.cells):
-            names = [cell.name for cell in plan.cells if cell.name]
+        if not any(fnmatchcase(name, pattern) for name in all_names):
+            names = [name for name in all_names if name]
             known = did_you_mean(pattern, names) if names else "Its cells have no names."
             raise UsageError(f"No cell of '{plan.name}' is called '{pattern}'. {known}")
-    return [cell for cell in plan.cells if not patterns or any(fnmatchcase(cell.name, p) for p in patterns)]
 
 
-def resume_command(folder: Path, patterns: Sequence[str] = ()) -> str:
+def resume_command(folder: Path, patterns: Sequence[str] = (), *, command: str = "run") -> str:
     """What to type to go on with the run in `folder`, with the cells that match `patterns` if there are any."""
     selected = "".join(f" --cells {shlex.quote(pattern)}" for pattern in patterns)
-    return f"reactorbench run --resume --out {shlex.quote(os.fspath(folder))}{selected}"
+    return f"reactorbench {command} --resume --out {shlex.quote(os.fspath(folder))}{selected}"
 
 
 class PlanFile:
@@ -248,17 +319,16 @@ class PlanFile:
             return None
 
     def extend(self, plan: Plan) -> None:
-        """Make sure that `plan` is the stored one, or the stored one with more blocks, and store it then.
+        """Make sure that `plan` is the stored one, or the stored one with more blocks or seeds, and store it then.
 
         Raises:
             UsageError: if it is another one; the message says what differs.
         """
         stored = self.read()
-        if plan.invocations > stored.invocations:
-            self.check_equal(msgspec.structs.replace(plan, invocations=stored.invocations))
+        smaller = _cut_to(plan, stored)
+        self.check_equal(smaller)
+        if smaller != plan:
             self.write(plan)
-        else:
-            self.check_equal(plan)
 
     def check_equal(self, plan: Plan) -> None:
         """Make sure that `plan` is the stored one.
@@ -275,6 +345,20 @@ class PlanFile:
             )
 
 
+OneCell = TypeVar("OneCell", Cell, LearningCell)
+
+
+def _cut_to(plan: Plan, stored: Plan) -> Plan:
+    """`plan` with as many blocks and seeds as `stored` has, where it has more."""
+    if len(plan.learning) == len(stored.learning):
+        learning = tuple(
+            msgspec.structs.replace(ours, seeds=min(ours.seeds, theirs.seeds))
+            for ours, theirs in zip(plan.learning, stored.learning, strict=True)
+        )
+        plan = msgspec.structs.replace(plan, learning=learning)
+    return msgspec.structs.replace(plan, invocations=min(plan.invocations, stored.invocations))
+
+
 def _differences(stored: Plan, asked: Plan) -> Sequence[str]:
     """What differs, value there against value here; cells as a whole where their number or content differs."""
     differing = [
@@ -282,12 +366,16 @@ def _differences(stored: Plan, asked: Plan) -> Sequence[str]:
         for name in ("name", "invocations", "timeout_s", "seed", "sides")
         if getattr(stored, name) != getattr(asked, name)
     ]
-    if len(stored.cells) != len(asked.cells):
-        return [*differing, f"{len(stored.cells)} cells there and {len(asked.cells)} here"]
-    for number, (there, here) in enumerate(zip(stored.cells, asked.cells, strict=True), start=1):
-        differing += [
-            f"{name} of cell {number} ({there.workload}) differ"
-            for name in Cell.__struct_fields__
-            if getattr(there, name) != getattr(here, name)
-        ]
-    return differing
+    differing += _differing_cells("cell", stored.cells, asked.cells)
+    return differing + _differing_cells("training cell", stored.learning, asked.learning)
+
+
+def _differing_cells(noun: str, there: Sequence[OneCell], here: Sequence[OneCell]) -> list[str]:
+    if len(there) != len(here):
+        return [f"{plural(len(there), noun)} there and {len(here)} here"]
+    return [
+        f"{name} of {noun} {number} ({theirs.workload}) differ"
+        for number, (theirs, ours) in enumerate(zip(there, here, strict=True), start=1)
+        for name in theirs.__struct_fields__
+        if getattr(theirs, name) != getattr(ours, name)
+    ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from harness.estimate import Estimator, in_minutes
+from harness.learning.trainings import schedule_trainings
 from harness.machine import available_memory
 from harness.plan import schedule
 from harness.progress import Names
@@ -43,36 +44,54 @@ def planned(plan: Plan, checked: Checked) -> dict[str, Any]:
         }
         for invocation in schedule(plan)
     ]
+    trainings = [
+        {
+            "number": training.number,
+            "cell": training.cell.name,
+            "workload": training.cell.workload,
+            "parameters": training.cell.parameters,
+            "runtime": training.runtime.name,
+            "options": training.runtime.options,
+            "seed": training.seed,
+            "cap_rounds": training.cell.cap_rounds,
+            "at_most_s": estimator.seconds(training.at_most),
+            "skipped": skips.get(training.pairing),
+        }
+        for training in schedule_trainings(plan)
+    ]
     return {
         "name": plan.name,
         "title": plan.title,
         "timeout_s": plan.timeout_s,
         "estimate_s": sum(invocation["estimate_s"] for invocation in invocations),
         "invocations": invocations,
+        "trainings_at_most_s": sum(training["at_most_s"] for training in trainings),
+        "trainings": trainings,
     }
 
 
 def print_planned(plan: Plan, checked: Checked, console: Console) -> None:
     """The same for people."""
-    invocations = schedule(plan)
+    invocations, trainings = schedule(plan), [training.at_most for training in schedule_trainings(plan)]
     skips = checked.skips(available_memory())
-    estimator, names = Estimator(checked.loads, skips), Names(invocations)
+    estimator, names = Estimator(checked.loads, skips), Names([*invocations, *trainings])
     table = Table(title=plan.title, title_justify="left", box=None, pad_edge=False)
-    has_names = any(cell.name for cell in plan.cells)
+    has_names = any(plan.names)
     for heading in ("#", *(["name"] if has_names else []), "cell", "runtime", "block", "seed", "about"):
         table.add_column(heading, justify="left" if heading in {"name", "cell", "runtime"} else "right")
-    for invocation in invocations:
+    for invocation in (*invocations, *trainings):
         table.add_row(
             str(invocation.number),
             *([invocation.cell.name] if has_names else []),
             names.cell(invocation),
             names.runtime(invocation),
-            str(invocation.block),
+            "training" if invocation in trainings else str(invocation.block),
             str(invocation.seed),
             "skipped" if invocation.pairing in skips else in_minutes(estimator.seconds(invocation)),
         )
     console.print(table, markup=False)
-    skipped = {(names.cell(i), names.runtime(i)): skips[i.pairing] for i in invocations if i.pairing in skips}
+    planned_all = [*invocations, *trainings]
+    skipped = {(names.cell(i), names.runtime(i)): skips[i.pairing] for i in planned_all if i.pairing in skips}
     for (cell, runtime), reason in skipped.items():
         console.print(f"Skipped: {cell} on {runtime}: {reason}.", highlight=False, markup=False)
     total = in_minutes(sum(map(estimator.seconds, invocations)))
@@ -81,3 +100,10 @@ def print_planned(plan: Plan, checked: Checked, console: Console) -> None:
         "is guessed, and slow rounds take longer.",
         highlight=False,
     )
+    if trainings:
+        longest = in_minutes(sum(map(estimator.seconds, trainings)))
+        console.print(
+            f"{plural(len(trainings), 'training')}, about {longest} if none of them ends at its target; evaluations "
+            "come on top.",
+            highlight=False,
+        )

@@ -7,7 +7,7 @@ harness was killed while writing): it is set aside and its invocation counts as 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -16,7 +16,7 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["BUSY", "SCHEMA_VERSION", "Measurement", "Outcome", "Record", "RecordFile"]
+__all__ = ["BUSY", "SCHEMA_VERSION", "LineFile", "Measurement", "Outcome", "Record", "RecordFile", "busy_share"]
 
 BUSY = 0.2
 """Of all processors: from here on a report says that other programs ran."""
@@ -25,6 +25,12 @@ SCHEMA_VERSION = 2
 """2 added `round_quantiles_s`, `side` and `metrics`. Records of every version are read."""
 
 Outcome = Literal["ok", "failed", "timeout", "skipped"]
+
+
+def busy_share(machine: dict[str, Any]) -> float:
+    """The fraction of all processors that was busy before something began; 0 where its facts do not say."""
+    busy = machine.get("busy_before")
+    return float(busy) if isinstance(busy, int | float) else 0.0
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +59,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Episodes that ended in measured rounds."""
     emulator_frames: int | None = None
     """Frames that emulators computed in measured rounds."""
+    updates: int | None = None
+    """Updates of what is learnt in measured rounds; None where nothing is, and in records of versions without it."""
     teardown_s: float | None = None
     pss_bytes: int | None = None
     """Sum of the proportional set sizes of all processes of the invocation, after the last measured round."""
@@ -95,74 +103,87 @@ class Record(Measurement, frozen=True, kw_only=True):
 
     @property
     def busy_before(self) -> float:
-        """The fraction of all processors that was busy before it began; 0 where it does not say."""
-        busy = self.machine.get("busy_before")
-        return float(busy) if isinstance(busy, int | float) else 0.0
+        """The fraction of all processors that was busy before it began."""
+        return busy_share(self.machine)
 
 
-class RecordFile:
-    """The file `records.jsonl` of a results folder."""
+Line = TypeVar("Line", bound=msgspec.Struct)
 
-    def __init__(self, folder: Path) -> None:
-        """Name the file below `folder`; nothing is read or written yet."""
-        self.path = folder / "records.jsonl"
 
-    def append(self, record: Record) -> None:
-        """Write `record` as one line, and have it on disk when this returns."""
-        line = msgspec.json.encode(record) + b"\n"
+class LineFile(Generic[Line]):
+    """A file of one JSON object a line, which is only ever appended to."""
+
+    def __init__(self, path: Path, kind: Any, version: int) -> None:
+        """Name the file; nothing is read or written yet.
+
+        `kind` is what a line holds, a struct or a union of structs; `version` the newest schema that can be read.
+        """
+        self.path = path
+        self._kind = kind
+        self._version = version
+
+    def append(self, *lines: Line) -> None:
+        """Write `lines`, one below the other, and have them on disk when this returns."""
         with self.path.open("ab") as file:
-            file.write(line)
+            file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
 
-    def read(self) -> list[Record]:
-        """All whole records, oldest first; an empty list if there is no file.
+    def read(self) -> list[Line]:
+        """All whole lines, oldest first; an empty list if there is no file.
 
         Raises:
-            UsageError: for a line other than the last that is not a record.
+            UsageError: for a line other than the last that is not what it should be.
         """
         return self._parse()[0]
 
     def set_aside_cut_line(self) -> str | None:
-        """Move a last line that was cut in two to `records.cut`, and say so; None if there is none."""
-        records_end = self._parse()[1]
+        """Move a last line that was cut in two into a file beside this, and say so; None if there is none."""
+        whole_end = self._parse()[1]
         raw = self.path.read_bytes() if self.path.exists() else b""
-        cut = raw[records_end:]
+        cut = raw[whole_end:]
         if not cut:
             return None
         aside = self.path.with_suffix(".cut")
         with aside.open("ab") as file:
             file.write(cut + b"\n")
         with self.path.open("r+b") as file:
-            file.truncate(records_end)
+            file.truncate(whole_end)
             os.fsync(file.fileno())
         return f"The last line of {self.path.name} was cut in two ({len(cut)} bytes); it is kept in {aside.name}."
 
-    def _parse(self) -> tuple[list[Record], int]:
-        """The records, and the offset at which the last whole line ends."""
+    def _parse(self) -> tuple[list[Line], int]:
+        """The lines, and the offset at which the last whole one ends."""
         if not self.path.exists():
             return [], 0
-        records: list[Record] = []
+        found: list[Line] = []
         end = 0
         lines = self.path.read_bytes().splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
             try:
-                record = msgspec.json.decode(line, type=Record)
+                one: Line = msgspec.json.decode(line, type=self._kind)
             except msgspec.DecodeError as error:
                 if number == len(lines) and not line.endswith(b"\n"):
                     break
                 raise UsageError(
                     f"Line {number} of {self.path} is not a record: {error}. Move the file away, or take that line out."
                 ) from error
-            if record.schema_version > SCHEMA_VERSION:
+            version = getattr(one, "schema_version", self._version)
+            if version > self._version:
                 raise UsageError(
-                    f"Line {number} of {self.path} has schema {record.schema_version}; this version reads up to "
-                    f"{SCHEMA_VERSION}. Update reactorbench."
+                    f"Line {number} of {self.path} has schema {version}; this version reads up to "
+                    f"{self._version}. Update reactorbench."
                 )
-            records.append(record)
-            end += len(line)
             if not line.endswith(b"\n"):
-                end -= len(line)
-                records.pop()
                 break
-        return records, end
+            found.append(one)
+            end += len(line)
+        return found, end
+
+
+class RecordFile(LineFile[Record]):
+    """The file `records.jsonl` of a results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the file below `folder`; nothing is read or written yet."""
+        super().__init__(folder / "records.jsonl", Record, SCHEMA_VERSION)

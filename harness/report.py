@@ -15,6 +15,7 @@ from harness.errors import ExitStatus, UsageError
 from harness.plan import PlanFile, in_plan_order, key_of
 from harness.records import BUSY, RecordFile
 from harness.scaling import scalings
+from harness.sections import Entry, Section, escaped, fits, in_markdown, on_terminal
 from harness.statistics import INTERVAL
 from harness.summary import COLUMNS, SEQUENTIAL, cells_of, exit_status, finding, flat, summarise
 from harness.totals import BEST_RAY, totals
@@ -49,7 +50,17 @@ if TYPE_CHECKING:
     from harness.summary import SummaryRow
     from harness.totals import Totals
 
-__all__ = ["Report", "markdown_table", "report_with", "summary_table", "warning_lines", "warnings_of", "write_report"]
+__all__ = [
+    "Report",
+    "doubts",
+    "machine_line",
+    "markdown_table",
+    "report_with",
+    "summary_table",
+    "warning_lines",
+    "warnings_of",
+    "write_report",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,25 +169,37 @@ def machine_line(machines: Iterable[Mapping[str, Any]]) -> str:
 
 def warnings_of(file: RecordFile, records: Sequence[Record]) -> tuple[str, ...]:
     """What makes the numbers of `records`, which are those of `file`, doubtful."""
+    newest = {key_of(record): record for record in records}.values()
+    return doubts(
+        file.path,
+        # The sides of a check are meant to differ.
+        [(record.side, record.machine) for record in records],
+        [record.busy_before for record in newest if record.outcome != "skipped"],
+        noun="invocation",
+    )
+
+
+def doubts(
+    path: Path, machines: Sequence[tuple[str, Mapping[str, Any]]], busy_before: Sequence[float], *, noun: str
+) -> tuple[str, ...]:
+    """What makes the numbers of a file of records doubtful.
+
+    `machines` are those of all lines, each with the version of the program that ran; `busy_before` what others did
+    before each `noun` that counts.
+    """
     warnings = []
-    machines = [record.machine for record in records]
-    if not file.path.read_bytes().endswith(b"\n"):
-        warnings.append(f"The last line of {file.path.name} was cut in two; it does not count.")
-    if len({machine_line([machine]) for machine in machines if machine}) > 1:
+    if not path.read_bytes().endswith(b"\n"):
+        warnings.append(f"The last line of {path.name} was cut in two; it does not count.")
+    known = [(side, machine) for side, machine in machines if machine]
+    if len({machine_line([machine]) for _, machine in known}) > 1:
         warnings.append("The records come from different machines; ratios across them mean little.")
-    # The sides of a check are meant to differ.
-    versions = {
-        compact_json([r.side, r.machine.get("python"), r.machine.get("packages")]) for r in records if r.machine
-    }
-    if len(versions) > len({record.side for record in records if record.machine}):
+    versions = {compact_json([side, machine.get("python"), machine.get("packages")]) for side, machine in known}
+    if len(versions) > len({side for side, _ in known}):
         warnings.append("The records come from different versions of Python or of packages; pairs may mix them.")
-    newest = [
-        record for record in {key_of(record): record for record in records}.values() if record.outcome != "skipped"
-    ]
-    busy = [busy for record in newest if (busy := record.busy_before) > BUSY]
+    busy = [share for share in busy_before if share > BUSY]
     if busy:
         warnings.append(
-            f"{len(busy)} of {plural(len(newest), 'invocation')} began while other programs were busy, with up to "
+            f"{len(busy)} of {plural(len(busy_before), noun)} began while other programs were busy, with up to "
             f"{max(busy) * 100:.0f} % of all processors; parallel runtimes suffer most from that. "
             "Measure again on a quiet machine."
         )
@@ -191,28 +214,6 @@ def warning_lines(file: RecordFile, records: Sequence[Record]) -> str:
 # ------------------------------------------------------------------------------------------- tables
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """One field of a table: what it says, and below or behind it the interval or a remark."""
-
-    text: str
-    remark: str = ""
-    style: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Section:
-    """The table of one cell, or of all cells of a workload, for whichever form it is shown in."""
-
-    title: str
-    details: str
-    headings: tuple[str, ...]
-    """The same in all sections of a page that are of one kind."""
-    lines: tuple[tuple[_Entry, ...], ...]
-    """Each with an entry for every heading."""
-    notes: tuple[str, ...]
-
-
 _NO_TERMINAL = 80
 """Columns that rich assumes where there is no terminal."""
 
@@ -220,116 +221,25 @@ _NO_TERMINAL = 80
 def summary_table(rows: Sequence[SummaryRow], *, width: int = _NO_TERMINAL, cells_only: bool = False) -> Table:
     """The table for a terminal: a section for each cell, low and high below each number, notes below the section.
 
-    Sections align with one another where that fits into `width` columns; nothing is cut off in narrower ones.
-    `cells_only` leaves out what sums up several, as suits a run that goes on. Where not everything fits, the column
-    "per core" gives way, which other columns imply.
+    `cells_only` leaves out what sums up several, as suits a run that goes on. Where not everything fits into `width`
+    columns, the column "per core" gives way, which other columns imply.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     sections = _sections(rows, cells_only=cells_only)
-    if not all(_fits(alike, width) for alike in _kinds(sections)):
+    if not fits(sections, width):
         sections = _sections(rows, cells_only=cells_only, without=("per core",))
-    page = Table.grid()
-    for section in sections:
-        (alike,) = (kind for kind in _kinds(sections) if kind[0].headings == section.headings)
-        widths = _widths(alike) if _fits(alike, width) else [0] * len(section.headings)
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            collapse_padding=True,
-            header_style="bold",
-        )
-        for position, (heading, least) in enumerate(zip(section.headings, widths, strict=True)):
-            table.add_column(
-                _in_lines(heading),
-                justify="right" if position else "left",
-                overflow="fold",
-                min_width=least,
-            )
-        for line in section.lines:
-            entries = [Text(entry.text, entry.style) for entry in line]
-            for text, entry in zip(entries, line, strict=True):
-                if entry.remark:
-                    text.append(f"\n{entry.remark}", "dim")
-            table.add_row(*entries)
-        page.add_row(Text.assemble((section.title, "bold cyan"), (f"  {section.details}", "dim")))
-        page.add_row(table)
-        for note in section.notes:
-            page.add_row(Text(note, "dim"))
-        page.add_row()
-    for note in _closing_notes(rows, sections):
-        page.add_row(Text(note, "dim"))
-    return page
-
-
-def _in_lines(heading: str) -> str:
-    """A narrow form of `heading`."""
-    # Names of metrics have underscores in place of spaces.
-    return heading.replace("over ", "over\n").replace("per ", "per\n").replace("_", "_\n")
-
-
-def _kinds(sections: Sequence[_Section]) -> list[list[_Section]]:
-    """`sections` by their headings."""
-    kinds: dict[tuple[str, ...], list[_Section]] = {}
-    for section in sections:
-        kinds.setdefault(section.headings, []).append(section)
-    return list(kinds.values())
-
-
-def _widths(alike: Sequence[_Section]) -> list[int]:
-    """For each column the width that the widest entry of all sections, which have the same headings, asks for."""
-    lines = [line for section in alike for line in section.lines]
-    return [
-        max([*map(len, _in_lines(heading).split("\n")), *(max(len(e.text), len(e.remark)) for e in column)])
-        for heading, column in zip(alike[0].headings, zip(*lines, strict=True), strict=True)
-    ]
-
-
-def _fits(alike: Sequence[_Section], available: int) -> bool:
-    """Whether sections can align; where not, columns wrap as each section needs."""
-    widths = _widths(alike)
-    return sum(widths) + 2 * (len(widths) - 1) <= available
+    return on_terminal(sections, _closing_notes(rows, sections), width=width)
 
 
 def markdown_table(rows: Sequence[SummaryRow], warnings: Sequence[str] = ()) -> str:
     """The same table as Markdown: a heading, a pipe table and the notes for each cell; `warnings` below them."""
-    parts = [f"{finding(rows)}."]
     sections = _sections(rows)
-    for section in sections:
-        parts.append(f"### {_escaped(section.title)}")
-        if section.details:
-            parts.append(_escaped(section.details))
-        lines = [[_escaped(f"{e.text} ({e.remark})" if e.remark else e.text) for e in line] for line in section.lines]
-        parts.append(_pipes(section.headings, lines))
-        parts.append("\n".join(f"- {_escaped(note)}" for note in section.notes))
-    parts += [_escaped(note) for note in _closing_notes(rows, sections)]
-    parts += [_escaped(f"Warning: {warning}") for warning in warnings]
+    parts = [f"{finding(rows)}.", *(block for section in sections for block in in_markdown(section))]
+    parts += [escaped(note) for note in _closing_notes(rows, sections)]
+    parts += [escaped(f"Warning: {warning}") for warning in warnings]
     return "\n\n".join(parts) + "\n"
 
 
-def _pipes(headings: Sequence[str], lines: list[list[str]]) -> str:
-    """An aligned pipe table, the first column to the left and numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
-    rule = [f":{'-' * (widths[0] - 1)}", *(f"{'-' * (width - 1)}:" for width in widths[1:])]
-
-    def row(fields: Sequence[str]) -> str:
-        padded = [fields[0].ljust(widths[0]), *(f.rjust(w) for f, w in zip(fields[1:], widths[1:], strict=True))]
-        return f"| {' | '.join(padded)} |"
-
-    return "\n".join([row(headings), row(rule), *(row(line) for line in lines)])
-
-
-def _escaped(text: str) -> str:
-    """`text` with what Markdown would read as markup or as the end of a field made plain."""
-    for character in "\\|<*_`":
-        text = text.replace(character, f"\\{character}")
-    return text
-
-
-def _sections(rows: Sequence[SummaryRow], *, cells_only: bool = False, without: Collection[str] = ()) -> list[_Section]:
+def _sections(rows: Sequence[SummaryRow], *, cells_only: bool = False, without: Collection[str] = ()) -> list[Section]:
     """One for each cell, and below the last cell of a workload one for all of them; `without` are optional columns."""
     labels = Labels(rows)
     columns = {heading for row in rows for heading, known in _optional(row).items() if known is not None} - {*without}
@@ -341,7 +251,7 @@ def _sections(rows: Sequence[SummaryRow], *, cells_only: bool = False, without: 
         lines = [_columns(row, labels, columns) for row in cell]
         growing = [] if cells_only else scalings(cell)
         sections.append(
-            _Section(
+            Section(
                 title=f"{cell[0].workload}: {labels.cell(cell[0])}",
                 details=labels.other_parameters(cell[0]),
                 headings=tuple(lines[0]),
@@ -356,11 +266,11 @@ def _sections(rows: Sequence[SummaryRow], *, cells_only: bool = False, without: 
     return sections
 
 
-def _totals_section(found: Totals, labels: Labels) -> _Section:
+def _totals_section(found: Totals, labels: Labels) -> Section:
     """The table of all cells of a workload."""
     lines = [
         {
-            "runtime": _Entry(text=line.row.runtime, remark=labels.remarks(line.row)),
+            "runtime": Entry(text=line.row.runtime, remark=labels.remarks(line.row)),
             "total over best Ray": _ratio(line.over[BEST_RAY].total),
             "mean over best Ray": _ratio(line.over[BEST_RAY].mean),
             "total over sequential": _ratio(line.over[SEQUENTIAL].total),
@@ -373,7 +283,7 @@ def _totals_section(found: Totals, labels: Labels) -> _Section:
     for line in found.lines:
         own = [line.problem, *(a.problem for n, a in line.over.items() if n not in found.problems)]
         notes += [f"{labels.runtime(line.row)}: {why}." for why in dict.fromkeys(own) if why is not None]
-    return _Section(
+    return Section(
         title=f"{found.workload}: all {found.cells} cells",
         details="",
         headings=tuple(lines[0]),
@@ -382,16 +292,16 @@ def _totals_section(found: Totals, labels: Labels) -> _Section:
     )
 
 
-def _scaling_section(row: SummaryRow, found: Scaling, all_found: Sequence[Scaling], labels: Labels) -> _Section:
+def _scaling_section(row: SummaryRow, found: Scaling, all_found: Sequence[Scaling], labels: Labels) -> Section:
     """The table of one runtime's throughput by its workers, on the cell of `row`."""
     assert found.amdahl is not None
     assert found.universal is not None
     lines = [
         {
-            "workers": _Entry(text=str(point.workers)),
+            "workers": Entry(text=str(point.workers)),
             "over 1 worker": _ratio(point.over_one),
-            "Amdahl": _Entry(text=in_ratio(found.amdahl.at(point.workers))),
-            "Universal Scalability Law": _Entry(text=in_ratio(found.universal.at(point.workers))),
+            "Amdahl": Entry(text=in_ratio(found.amdahl.at(point.workers))),
+            "Universal Scalability Law": Entry(text=in_ratio(found.universal.at(point.workers))),
         }
         for point in found.points
     ]
@@ -404,7 +314,7 @@ def _scaling_section(row: SummaryRow, found: Scaling, all_found: Sequence[Scalin
     ]
     if found.cores is not None and most > found.cores:
         notes.append(f"There are {found.cores} physical cores: where there are more workers, they take turns.")
-    return _Section(
+    return Section(
         title=f"{row.workload}: {labels.cell(row)}, {_series(found, all_found)} by workers",
         details="",
         headings=tuple(lines[0]),
@@ -432,68 +342,70 @@ def _r_squared(fit: Fit) -> str:
 _REFERENCES: Mapping[str, str] = {BEST_RAY: "the best Ray", SEQUENTIAL: "the plain loop"}
 
 
-_OPTIONAL = ("per core", "efficiency")
+_OPTIONAL = ("updates/s", "per core", "efficiency")
 
 
 def _optional(row: SummaryRow) -> dict[str, Estimate | float | None]:
     """What a page has a column for only where some row knows it."""
-    return {"per core": row.efficiency_per_core, "efficiency": row.efficiency, **row.metrics}
+    own = {"updates/s": row.updates_per_s, "per core": row.efficiency_per_core, "efficiency": row.efficiency}
+    return {**own, **row.metrics}
 
 
-def _columns(row: SummaryRow, labels: Labels, optional: Collection[str]) -> dict[str, _Entry]:
+def _columns(row: SummaryRow, labels: Labels, optional: Collection[str]) -> dict[str, Entry]:
     """The line of `row`: heading to entry."""
     wrong = row.outcome != "ok"
     remarks = [labels.remarks(row), row.outcome if wrong else ""]
     earned_back = row.startup_earned_back_rounds
     return {
-        "runtime": _Entry(
+        "runtime": Entry(
             text=row.runtime,
             remark=", ".join(filter(None, remarks)),
             style="red" if wrong else "italic" if row.is_bound else "",
         ),
         "units/s": _rate(row.units_per_s),
+        **({"updates/s": _rate(row.updates_per_s)} if "updates/s" in optional else {}),
         "over best Ray": _ratio(row.over_best_ray),
         "over ray": _ratio(row.over_ray),
         "over sequential": _ratio(row.over_sequential),
         **({"per core": _fraction(row.efficiency_per_core)} if "per core" in optional else {}),
         **({"efficiency": _efficiency(row.efficiency)} if "efficiency" in optional else {}),
-        "start-up": _Entry(
+        "start-up": Entry(
             text=DASH if row.startup_s is None else in_seconds(row.startup_s),
             remark=f"{in_count(earned_back)} rounds" if earned_back else "",
         ),
-        "memory": _Entry(text=DASH if row.pss_bytes is None else in_bytes(row.pss_bytes)),
+        "memory": Entry(text=DASH if row.pss_bytes is None else in_bytes(row.pss_bytes)),
         **{name: _metric(row.metrics.get(name)) for name in sorted({*optional} - {*_OPTIONAL})},
     }
 
 
-def _metric(value: float | None) -> _Entry:
+def _metric(value: float | None) -> Entry:
     if value is None:
-        return _Entry(text=DASH)
-    return _Entry(text=in_si(value) if abs(value) >= 1 else in_fraction(value))
+        return Entry(text=DASH)
+    return Entry(text=in_si(value) if abs(value) >= 1 else in_fraction(value))
 
 
-def _rate(estimate: Estimate | None) -> _Entry:
+def _rate(estimate: Estimate | None) -> Entry:
     if estimate is None:
-        return _Entry(text=DASH)
+        return Entry(text=DASH)
     remark = "" if estimate.n == 1 else f"{in_si(estimate.low)}-{in_si(estimate.high)}"
-    return _Entry(text=in_si(estimate.point), remark=remark)
+    return Entry(text=in_si(estimate.point), remark=remark)
 
 
-def _ratio(estimate: Estimate | None) -> _Entry:
+def _ratio(estimate: Estimate | None) -> Entry:
     if estimate is None:
-        return _Entry(text=DASH)
+        return Entry(text=DASH)
     style = ""
     if estimate.kind == INTERVAL:  # a range says nothing about the next pair
         style = "green" if estimate.low > 1 else "red" if estimate.high < 1 else ""
-    return _Entry(text=in_ratio(estimate.point), remark=_ends(estimate), style=style)
+    return Entry(text=in_ratio(estimate.point), remark=_ends(estimate), style=style)
 
 
-def _fraction(value: float | None) -> _Entry:
-    return _Entry(text=DASH if value is None else in_fraction(value))
+def _fraction(value: float | None) -> Entry:
+    return Entry(text=DASH if value is None else in_fraction(value))
 
 
-def _efficiency(estimate: Estimate | None) -> _Entry:
-    return _Entry(text=DASH) if estimate is None else _Entry(text=in_fraction(estimate.point), remark=_ends(estimate))
+def _efficiency(estimate: Estimate | None) -> Entry:
+    return Entry(text=DASH) if estimate is None else Entry(text=in_fraction(estimate.point), remark=_ends(estimate))
 
 
 def _ends(estimate: Estimate) -> str:
@@ -530,7 +442,7 @@ def _left_out(row: SummaryRow, best_units_per_s: float | None, labels: Labels) -
     return f"{note}, though its measured rate was higher." if faster else f"{note}."
 
 
-def _closing_notes(rows: Sequence[SummaryRow], sections: Sequence[_Section]) -> list[str]:
+def _closing_notes(rows: Sequence[SummaryRow], sections: Sequence[Section]) -> list[str]:
     """What holds for the whole page, once: what a reader must know about a runtime's options."""
     notes = [f"{name}: {notice}" for name, notice in dict.fromkeys((r.runtime, n) for r in rows for n in r.notices)]
     if any(row.startup_earned_back_rounds for row in rows):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import tempfile
 from contextlib import contextmanager, nullcontext
@@ -12,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import Interrupted, UsageError
 from harness.invocation import check_pairings, measure, skipped_record
 from harness.job import Load, Pairing
+from harness.learning.records import LearningFile
+from harness.learning.trainings import pairings_to_train, schedule_trainings, unfinished_in
 from harness.machine import Memory, available_memory, busy_fraction, load_average, machine_facts
 from harness.plan import key_of, resume_command, schedule, select_cells
 from harness.process_tree import become_subreaper
 from harness.records import RecordFile
 from harness.scratch import remove_stale_folders, temporary_folder
-from harness.wording import in_bytes
+from harness.wording import in_bytes, in_file_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from harness.records import Record
     from harness.versions import Version
 
-__all__ = ["Checked", "Runner", "alone_in", "check_plan", "prepare_folder"]
+__all__ = ["Checked", "Runner", "alone_in", "check_plan", "examined", "interruptible", "prepare_folder"]
 
 
 def prepare_folder(folder: Path, *, resume: bool) -> None:
-    """Make `folder` and make sure that it can be written, and holds no records of a run that is not to go on.
+    """Make `folder` and make sure that it can be written, and holds nothing of a run that is not to go on.
 
     Raises:
         UsageError: if it cannot be made or written, or has records and `resume` is false.
@@ -45,7 +46,8 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
         raise UsageError(
             f"The results folder {folder} cannot be written: {error.strerror or error}. Choose another with --out."
         ) from error
-    if not resume and RecordFile(folder).read():
+    has_begun = RecordFile(folder).read() or LearningFile(folder).read() or unfinished_in(folder)
+    if not resume and has_begun:
         raise UsageError(
             f"The results folder {folder} already has records. Add --resume to go on with that run, "
             "or choose another with --out."
@@ -105,7 +107,7 @@ class Runner:
         due = [i for i in schedule(self.plan) if i.key not in done and i.cell in selected and chosen(i)]
         if cut:
             self.progress.message(f"{cut} Its invocation runs again." if due else cut)
-        with self.progress, _interruptible(self.resume or resume_command(self.folder, self.cells)):
+        with self.progress, interruptible(self.resume or resume_command(self.folder, self.cells)):
             checked = self._checked(due)
             self.progress.begin(records, due, next(reversed(checked.values()), Checked()))
             self._run_all(due, checked, file)
@@ -200,8 +202,9 @@ def check_plan(plan: Plan) -> Checked:
     Raises:
         UsageError: if it finds bad input.
     """
+    pairings = _pairings(schedule(plan)) | pairings_to_train(schedule_trainings(plan))
     with temporary_folder() as folder:
-        checked = _check(schedule(plan), plan.seed, folder / "check.log", lambda _phase, _elapsed_s: None)
+        checked = examined(pairings, plan.seed, folder / "check.log", lambda _phase, _elapsed_s: None)
     return checked or Checked()
 
 
@@ -217,7 +220,13 @@ def _check(
     Raises:
         UsageError: if it finds bad input.
     """
-    pairings = {
+    pairings = _pairings(invocations, version)
+    return examined(pairings, seed, log, watch, None if version is None else version.interpreter)
+
+
+def _pairings(invocations: Sequence[Invocation], version: Version | None = None) -> dict[PairingKey, Pairing]:
+    """What the check is asked about `invocations`."""
+    return {
         invocation.pairing: Pairing(
             workload=invocation.cell.workload,
             parameters=invocation.cell.parameters if version is None else version.parameters(invocation),
@@ -226,7 +235,22 @@ def _check(
         )
         for invocation in invocations
     }
-    interpreter = None if version is None else version.interpreter
+
+
+def examined(
+    pairings: Mapping[PairingKey, Pairing],
+    seed: int,
+    log: Path,
+    watch: Callable[[str, float], None],
+    interpreter: str | None = None,
+) -> Checked | None:
+    """What a throw-away child process, run by `interpreter` if not by this one, finds out about `pairings`.
+
+    None if it died, as `log` then says.
+
+    Raises:
+        UsageError: if it finds bad input.
+    """
     result = check_pairings(list(pairings.values()), seed=seed, log=log, watch=watch, interpreter=interpreter)
     if result is None:
         return None
@@ -265,11 +289,10 @@ def _done(records: list[Record], sides: Sequence[str]) -> set[Key]:
 
 
 def _log_name(invocation: Invocation) -> str:
-    """`007-simulation-ray-packed-1.log`, with nothing in it that a file name had better not have."""
-    names = (invocation.cell.workload, invocation.runtime.name)
-    plain = "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", name) for name in names)
+    """`007-simulation-ray-packed-1.log`."""
+    plain = in_file_names(invocation.cell.workload, invocation.runtime.name)
     side = f"-{invocation.side}" if invocation.side else ""
-    return f"{invocation.number:03d}-{plain[:100]}-{invocation.block}{side}.log"
+    return f"{invocation.number:03d}-{plain}-{invocation.block}{side}.log"
 
 
 @contextmanager
@@ -295,7 +318,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible(resume: str) -> Iterator[None]:
+def interruptible(resume: str) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into `Interrupted`; later ones do not disturb the cleaning up.
 
     `resume` is what to type to go on.

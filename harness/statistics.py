@@ -8,7 +8,11 @@ the range is given, and called a range.
 Ratios: the Hodges-Lehmann estimate of the paired log-ratios with the exact interval that inverts
 Wilcoxon's signed-rank test (Hollander, Wolfe, Chicken, Nonparametric Statistical Methods, 3rd
 edition, sections 3.2 and 3.3). scipy has the test, but neither the interval nor, in public, the null
-distribution, which is therefore counted here.
+distribution, which is therefore counted here. Where nothing pairs the values of two samples, the shift between
+them takes their place, with the interval that inverts the rank-sum test (the same, sections 4.2 and 4.3).
+
+Times until something happens, some of which may never end: the median, with the interval that inverts the
+sign test (the same, section 3.6), since neither asks for more than an order.
 """
 
 from __future__ import annotations
@@ -32,9 +36,11 @@ __all__ = [
     "averages_beyond",
     "detectable_change",
     "hodges_lehmann",
+    "median_estimate",
     "q_values",
     "rate_estimate",
     "ratio_estimate",
+    "ratio_of_samples",
     "wilcoxon_interval",
 ]
 
@@ -109,6 +115,44 @@ def ratio_estimate(log_ratios: Sequence[float]) -> Estimate:
     return Estimate(
         point=math.exp(hodges_lehmann(log_ratios)), low=math.exp(low), high=math.exp(high), n=n, kind=INTERVAL
     )
+
+
+def ratio_of_samples(logs: Sequence[float], reference_logs: Sequence[float]) -> Estimate:
+    """The ratio of two unpaired samples of finite values, from their natural logarithms.
+
+    With six or more in each: the shift's Hodges-Lehmann estimate and exact 95 % interval; with fewer: the same estimate
+    and the range of all ratios of one to another. `n` is the size of the smaller sample.
+
+    Raises:
+        ValueError: for an empty sample.
+    """
+    if not logs or not reference_logs:
+        raise ValueError("A ratio needs both samples; one has no value. Measure both.")
+    differences = sorted(ours - theirs for ours in logs for theirs in reference_logs)
+    n = min(len(logs), len(reference_logs))
+    kind = INTERVAL if n >= LEAST_FOR_INTERVAL else RANGE
+    beyond = differences_beyond(len(logs), len(reference_logs)) if kind == INTERVAL else 0
+    low, high = differences[beyond], differences[-1 - beyond]
+    return Estimate(point=math.exp(median(differences)), low=math.exp(low), high=math.exp(high), n=n, kind=kind)
+
+
+def median_estimate(values: Sequence[float]) -> Estimate:
+    """The median of `values`, infinity among them for what never came, with its exact 95 % interval.
+
+    With fewer than six values the range takes the interval's place. Ends may be infinite, as may be the median.
+
+    Raises:
+        ValueError: for no values.
+    """
+    if not values:
+        raise ValueError("A median needs at least one value; there is none. Measure one first.")
+    ordered = sorted(values)
+    n = len(ordered)
+    if n < LEAST_FOR_INTERVAL:
+        return Estimate(point=median(ordered), low=ordered[0], high=ordered[-1], n=n, kind=RANGE)
+    # The most that may lie beyond each end: heads in n throws of a fair coin, at 2.5 %.
+    beyond = max(k for k in range(n) if 40 * sum(math.comb(n, heads) for heads in range(k + 1)) <= 2**n)
+    return Estimate(point=median(ordered), low=ordered[beyond], high=ordered[-1 - beyond], n=n, kind=INTERVAL)
 
 
 def hodges_lehmann(values: Sequence[float]) -> float:
@@ -206,6 +250,34 @@ def averages_beyond(n: int) -> int:
         if counted > allowed:
             return total - 1
     raise AssertionError("half of all subsets have at most half of the largest sum, which is more than 2.5 %")
+
+
+@cache
+def differences_beyond(n: int, m: int) -> int:
+    """How many differences of two samples of n and m >= 6 values lie beyond each end of the shift's interval.
+
+    The largest k with P(U <= k) <= 2.5 % where U is the Mann-Whitney statistic under the null: how many of the n m
+    pairs are in one order. Arrangements of the samples with so many are counted in exact integers.
+    """
+    # Of i values of one sample and j of the other, by the number of pairs: what comes last is of one or of the other.
+    counts: dict[tuple[int, int], list[int]] = {}
+    for i in range(n + 1):
+        for j in range(m + 1):
+            if i == 0 or j == 0:
+                counts[i, j] = [1]
+                continue
+            ways = [0] * (i * j + 1)
+            for pairs, number in enumerate(counts[i, j - 1]):
+                ways[pairs] += number
+            for pairs, number in enumerate(counts[i - 1, j]):
+                ways[pairs + j] += number
+            counts[i, j] = ways
+    allowed, counted = math.comb(n + m, n) // 40, 0  # 2.5 %
+    for pairs, number in enumerate(counts[n, m]):
+        counted += number
+        if counted > allowed:
+            return pairs - 1
+    raise AssertionError("half of all arrangements have at most half of the pairs, which is more than 2.5 %")
 
 
 def _t_quantile(degrees: int) -> float:

@@ -71,6 +71,8 @@ class SummaryRow:
     unit: str | None
     units_per_s: Estimate | None
     """Shown for every row that measured something; speedups only for rows that are `ok`."""
+    updates_per_s: Estimate | None = None
+    """Updates of what is learnt a second, where something is and all of its invocations counted them."""
     over_sequential: Estimate | None = None
     over_ray: Estimate | None = None
     over_best_ray: Estimate | None = None
@@ -273,7 +275,8 @@ def _cell_rows(
     valid = usable(bare.values())
     valid_keys = {row.key for row in valid}
     ray = _reference(RAY, rows, defaults)
-    rays = [row for row in valid if row.is_ray]
+    # What computes something else might do less.
+    rays = [row for row in valid if row.is_ray and not row.differs]
     best_ray = max(rays, key=_units_per_s).key if rays else None
     # Of several bounds the one that is hardest to reach.
     bound = max((row for row in _measured(bare.values()) if row.is_bound), key=_units_per_s, default=None)
@@ -354,6 +357,7 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
     newest = records[-1]
     ok = [record for record in records if record.outcome == "ok"]
     work = {(record.block, record.seed): done for record in ok if (done := work_of(record)) is not None}
+    updates = [record.updates for record in ok if work_of(record) is not None and record.updates]
     unmeasured = len(ok) - len(work)
     reasons = [validity.invalid[key]] if key in validity.invalid else []
     reasons += _failures(records)
@@ -369,6 +373,9 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
         measured=len(work),
         unit=next((record.unit for record in reversed(records) if record.unit), None),
         units_per_s=rate_estimate(*zip(*work.values(), strict=True)) if work else None,
+        updates_per_s=rate_estimate(updates, [seconds for _, seconds in work.values()])
+        if work and len(updates) == len(work)
+        else None,
         seconds_per_unit={pair: seconds / units for pair, (units, seconds) in work.items()},
         units_per_round=ok[-1].units_per_round if ok else None,
         cores=_cores(newest.machine),
@@ -497,6 +504,7 @@ COLUMNS = (
     "efficiency",
     "efficiency_per_core",
     "metrics",
+    *(f"updates_per_s{end}" for end in ("", "_low", "_high")),
 )
 """The columns of `summary.csv`, in order."""
 
@@ -536,6 +544,7 @@ def flat(row: SummaryRow) -> dict[str, str | int | float | None]:
         "differs": row.differs,
         "efficiency_per_core": row.efficiency_per_core,
         "metrics": compact_json(row.metrics) if row.metrics else None,
+        **_ends("updates_per_s", row.updates_per_s),
     }
     return {column: values[column] for column in COLUMNS}
 

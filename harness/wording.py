@@ -5,6 +5,7 @@ Plain ASCII throughout, so that logs and narrow fonts show the same. Nothing her
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from harness.statistics import INTERVAL, RANGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.statistics import Estimate
 
@@ -22,14 +23,17 @@ __all__ = [
     "compact_json",
     "in_bytes",
     "in_count",
+    "in_file_names",
     "in_fraction",
     "in_ratio",
     "in_seconds",
     "in_si",
+    "in_spread",
     "indented_json",
     "mean_form",
     "plural",
     "plural_of",
+    "ratio_columns",
     "ratio_form",
     "sample_form",
 ]
@@ -73,6 +77,15 @@ def in_ratio(value: float) -> str:
     return f"{_three_digits(value)}x"
 
 
+def in_spread(estimate: Estimate | None, spell: Callable[[float], str]) -> str:
+    """`3.21x (3.01x to 3.44x)`, each number spelt by `spell`; of a single value itself."""
+    if estimate is None:
+        return DASH
+    if estimate.n == 1:
+        return spell(estimate.point)
+    return f"{spell(estimate.point)} ({spell(estimate.low)} to {spell(estimate.high)})"
+
+
 def in_seconds(value: float) -> str:
     """Three significant digits with their unit: `9.12 s`, `340 us`."""
     return " ".join(_scaled(value, _SECONDS))
@@ -81,6 +94,11 @@ def in_seconds(value: float) -> str:
 def in_bytes(value: float) -> str:
     """Three significant digits with their unit, powers of ten: `1.02 GB`."""
     return " ".join(_scaled(value, _BYTES))
+
+
+def in_file_names(*names: str) -> str:
+    """`names` joined, with nothing in it that a file name had better not have: `simulation-ray-packed`."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", name) for name in names)[:100]
 
 
 def plural(number: int, noun: str) -> str:
@@ -123,6 +141,19 @@ def sample_form(estimates: Sequence[Estimate], mean: str, estimate: str, sample:
             number = plural(sizes[-1], sample) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {plural_of(sample)}"
             forms.append(f"{point} and {kind} of {number}")
     return ", or ".join(forms)
+
+
+def ratio_columns(estimate: Estimate | None) -> dict[str, Any]:
+    """A ratio of pairs in a row of a CSV file; empty cells where there is none."""
+    if estimate is None:
+        return dict.fromkeys(("ratio", "ratio_low", "ratio_high", "interval", "pairs"))
+    return {
+        "ratio": estimate.point,
+        "ratio_low": estimate.low,
+        "ratio_high": estimate.high,
+        "interval": estimate.kind,
+        "pairs": estimate.n,
+    }
 
 
 def ratio_form(ratios: Sequence[Estimate]) -> str:
@@ -172,8 +203,8 @@ class Labelled(Protocol):
 class Labels:
     """Short names for the cells and runtimes of one report, which differ wherever these differ.
 
-    A cell is named by its first two parameters, as the workload declares them, and by every other
-    parameter that varies among the cells of its workload; a runtime by its name, and by every option
+    A cell is named by its first two parameters, as the workload declares them, and by every other parameter that
+    varies among the cells of its workload, but for those that are null; a runtime by its name, and by every option
     that varies among the rows of that name.
     """
 
@@ -189,10 +220,11 @@ class Labels:
 
     def cell(self, row: Labelled) -> str:
         """`CartPole-v1 x 15, fragment=128`; the workload's name for a cell without parameters."""
-        first_two = list(row.parameters)[:2]
-        others = [name for name in self._parameters.get(row.workload, []) if name not in first_two]
-        shown = [name for name in (*first_two, *others) if name in row.parameters]
-        parts = [_setting(name, row.parameters[name]) for name in shown]
+        varying = self._parameters.get(row.workload, [])
+        given = {name: value for name, value in row.parameters.items() if value is not None}
+        first_two = [name for name in list(row.parameters)[:2] if name in given]
+        others = [name for name in varying if name in given and name not in first_two]
+        parts = [_setting(name, given[name]) for name in (*first_two, *others)]
         if len(first_two) == 2 and _reads_as_times(first_two, row.parameters):  # noqa: PLR2004 - a pair
             parts[:2] = [f"{_value(first_two[0], row.parameters[first_two[0]])} x {row.parameters[first_two[1]]}"]
         return ", ".join(parts) or row.workload
@@ -202,9 +234,10 @@ class Labels:
         return f"{row.workload}: {self.cell(row)}" if len(self._parameters) > 1 else self.cell(row)
 
     def other_parameters(self, row: Labelled) -> str:
-        """The parameters that `cell` leaves out: `actions=local, policy=linear`."""
+        """The parameters that `cell` leaves out, but for those that are null: `actions=local, policy=linear`."""
         named = {*list(row.parameters)[:2], *self._parameters.get(row.workload, [])}
-        return ", ".join(f"{name}={_value(name, row.parameters[name])}" for name in row.parameters if name not in named)
+        others = {name: value for name, value in row.parameters.items() if name not in named and value is not None}
+        return ", ".join(f"{name}={_value(name, value)}" for name, value in others.items())
 
     def options(self, row: Labelled) -> str:
         """The options that tell rows of one runtime's name apart: `workers=2`; often nothing."""

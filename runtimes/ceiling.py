@@ -1,26 +1,30 @@
 """A bound on every runtime: the members of each bank in pinned processes that exchange nothing.
 
-There are as many processes as processors (no more than members), each pinned to one of them, and the
-members of each bank are spread evenly over them, in index order. A process fires its members round
-after round and notes how long each of its rounds takes; nobody waits for anybody. The duration of
-round r is that of the process whose round r took longest, whenever it ran it: no runtime that fires
-these tasks and ends a round only when all of them are done can be faster on these processors.
+There are as many processes as processors (no more than members), each pinned to one of them. The
+members of a bank are spread evenly over them, in index order. Members of several banks, which take
+longer or shorter, are spread so that all processes have as much to do: the one that has least gets the
+next, those that take longest first; how long they take is tried before, in a process of its own. A
+process fires its members round after round and notes how long each of its rounds takes; nobody waits
+for anybody. The duration of round r is that of the process whose round r took longest, whenever it ran
+it: no runtime that fires these tasks and ends a round only when all of them are done can be faster on
+these processors.
 
 It exists where members can do their work without anybody else: their bank has no inputs, or the graph
-says that it is stateless, and then its members are given zeros. It fires the members alone, none of the
-single tasks, so it receives nothing and has no digest.
+says that it is stateless, and then its members are given zeros, also where in some rounds they would be
+given nothing. It fires the members alone, none of the single tasks, so it receives nothing and has no
+digest.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 
-from runtimes.protocol import Runtime, RuntimeFailure, member_name, processors, slices, task_failure
+from runtimes.protocol import Runtime, RuntimeFailure, member_name, not_resumed, processors, slices, task_failure
 from runtimes.worker_processes import WorkerProcesses
 from workloads.dataflow import ArraySpec, EdgeShape, Outputs, PortRef, Session, read_only
 
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from workloads.dataflow import Edge, Graph, Inputs, Task, TaskNode
 
 __all__ = ["RUNTIME", "CeilingSession"]
+
+_TRIED_ROUNDS: Final = 20
 
 # -------------------------------------------------------------------------------------- the caller
 
@@ -53,10 +59,10 @@ class CeilingSession(Session):
         self._workers = WorkerProcesses("the ceiling")
         self._open = True
         self._broken = False
-        parts = min(processors(), max(node.members for node in self._banks))
         try:
-            for number in range(parts):
-                self._start(graph, number, parts)
+            for number, members in enumerate(_spread(graph, self._banks)):
+                names = [member_name(node, index) for node in self._banks for index in members[node.path]]
+                self._workers.start(partial(_Crew, graph, members), members=names, processor=number)
             self._workers.answers()
         except BaseException:
             self._broken = True
@@ -76,8 +82,9 @@ class CeilingSession(Session):
 
     def tallies(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Of every bank the tallies of its members; single tasks are not there."""
-        parts: list[dict[str, list[Mapping[str, Any]]]] = self._ask("tallies")
-        return {node.path: [tally for part in parts for tally in part[node.path]] for node in self._banks}
+        parts: list[dict[str, dict[int, Mapping[str, Any]]]] = self._ask("tallies")
+        kept = {node.path: {i: tally for part in parts for i, tally in part[node.path].items()} for node in self._banks}
+        return {path: [tallies[index] for index in sorted(tallies)] for path, tallies in kept.items()}
 
     def close(self) -> None:
         """Close every member and end all processes; after a failure, whatever they are doing."""
@@ -90,12 +97,6 @@ class CeilingSession(Session):
         finally:
             self._workers.end()
 
-    def _start(self, graph: Graph, number: int, parts: int) -> None:
-        """Start process `number` of `parts`, on a processor of its own."""
-        members = {node.path: slices(node.members, parts)[number] for node in self._banks}
-        names = [member_name(node, index) for node in self._banks for index in members[node.path]]
-        self._workers.start(partial(_Crew, graph, members), members=names, processor=number)
-
     def _ask(self, order: str, *arguments: Any) -> list[Any]:
         """Give every process the same order; their answers."""
         try:
@@ -105,13 +106,45 @@ class CeilingSession(Session):
             raise
 
 
+def _spread(graph: Graph, banks: Sequence[TaskNode]) -> list[Mapping[str, Sequence[int]]]:
+    """Who lives in which process: for each of them path to indices."""
+    parts = min(processors(), sum(node.members for node in banks))
+    if len(banks) == 1:
+        (node,) = banks
+        return [{node.path: part} for part in slices(node.members, parts)]
+    costs_ns = _tried(graph, banks)
+    homes: list[dict[str, list[int]]] = [{node.path: [] for node in banks} for _ in range(parts)]
+    loads = [0.0] * parts
+    for node in sorted(banks, key=lambda node: -costs_ns[node.path]):
+        for index in range(node.members):
+            home = loads.index(min(loads))
+            homes[home][node.path].append(index)
+            loads[home] += costs_ns[node.path]
+    return list(homes)
+
+
+def _tried(graph: Graph, banks: Sequence[TaskNode]) -> Mapping[str, float]:
+    """What a firing of a member of each bank takes, in nanoseconds."""
+    trial = WorkerProcesses("the ceiling's trial")
+    try:
+        members = {node.path: range(1) for node in banks}
+        trial.start(partial(_Crew, graph, members), members=[member_name(node, 0) for node in banks], processor=0)
+        trial.answers()
+        (costs_ns,) = trial.ask("costs_ns")
+        trial.ask("close")
+    finally:
+        trial.end()
+    found: Mapping[str, float] = costs_ns
+    return found
+
+
 # -------------------------------------------------------------------------------------- the worker
 
 
 class _Crew:
     """The members that live in one process, with the memory of their outputs."""
 
-    def __init__(self, graph: Graph, members: Mapping[str, range]) -> None:
+    def __init__(self, graph: Graph, members: Mapping[str, Sequence[int]]) -> None:
         """Build `members` of the banks of `graph`: path to indices.
 
         Raises:
@@ -147,11 +180,24 @@ class _Crew:
             raise task_failure(name, self._round, error) from error
         return np.diff(np.array(stamps)).astype(np.int64, copy=False)
 
-    def tallies(self) -> dict[str, list[Mapping[str, Any]]]:
-        """Of every bank the tallies of the members that live here."""
-        tallies: dict[str, list[Mapping[str, Any]]] = {path: [] for path in self._paths}
-        for node, _, task in self._living:
-            tallies[node.path].append(task.tallies())
+    def costs_ns(self) -> dict[str, float]:
+        """Of every bank what a firing of the member that lives here takes, in nanoseconds: the median of some.
+
+        Raises:
+            RuntimeFailure: as `advance`.
+        """
+        costs = {}
+        everybody = self._firings
+        for path, firing in zip(self._paths, everybody, strict=True):
+            self._firings = [firing]
+            costs[path] = float(np.median(self.advance(_TRIED_ROUNDS)))
+        return costs
+
+    def tallies(self) -> dict[str, dict[int, Mapping[str, Any]]]:
+        """Of every bank the tallies of the members that live here, by index."""
+        tallies: dict[str, dict[int, Mapping[str, Any]]] = {path: {} for path in self._paths}
+        for node, index, task in self._living:
+            tallies[node.path][index] = task.tallies()
         return tallies
 
     def close(self) -> None:
@@ -169,7 +215,7 @@ class _Crew:
         if failures:
             raise failures[0]
 
-    def _settle(self, graph: Graph, node: TaskNode, indices: range) -> None:
+    def _settle(self, graph: Graph, node: TaskNode, indices: Sequence[int]) -> None:
         """Build the members `indices` of `node`, with inputs that stay as they are and memory for their outputs."""
         specs = {edge.target.name: _carried(graph, edge) for edge in graph.edges_into(node.path)}
         inputs = {port: read_only(spec.zeros()) for port, spec in specs.items() if spec is not None}
@@ -208,8 +254,8 @@ def _failure(node: TaskNode, index: int, what: str, error: Exception) -> Runtime
 
 
 def _carried(graph: Graph, edge: Edge) -> ArraySpec | None:
-    """The array that a member receives over `edge` in every round, if it is one."""
-    spec = graph.node(edge.source.task).output(edge.source.name).always
+    """The array that a member receives over `edge`, if it is one."""
+    spec = graph.node(edge.source.task).output(edge.source.name).array
     return spec and ArraySpec(spec.shape[1:] if edge.shape is EdgeShape.SCATTER else spec.shape, spec.dtype)
 
 
@@ -229,9 +275,9 @@ def _why_not(graph: Graph) -> str | None:
             if _carried(graph, edge) is None:
                 return (
                     f"the stateless members of '{node.path}' receive '{edge.target.name}', but '{edge.source}' "
-                    "declares no array for every round, so nothing can stand in for it. Declare one."
+                    "declares no array, so nothing can stand in for it. Declare one."
                 )
-    return None
+    return not_resumed(graph)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

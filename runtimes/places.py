@@ -1,223 +1,31 @@
 """The tasks of a graph that live in one process, fired piece by piece; nothing here uses Ray.
 
-A `Layout` says which members of every task and bank live where. A `Place` holds what lives in one of
-these processes, hands values on between its own tasks, and is given the others' values as arguments.
-The driver is place 0; every other place is inside an actor of Ray's, or a process.
+A `Place` holds what lives in one of the processes of a `Layout`, hands values on between its own tasks, and is given
+the others' values as arguments.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from runtimes.layout import HOME, Ring
 from runtimes.protocol import RuntimeFailure, member_name, task_failure
-from workloads.dataflow import EdgeShape, Gathered, Outputs, PortRef, accept_array, item_of, read_only
+from workloads.dataflow import EdgeShape, Gathered, Outputs, PortRef, accept_array, item_of, read_only, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from workloads.dataflow import Edge, Graph, Task, TaskNode
+    from runtimes.layout import Layout
+    from workloads.dataflow import Edge, GraphError, Task, TaskNode, TaskState
 
-__all__ = ["BY_VALUE_BYTES", "HOME", "Exports", "Feed", "Layout", "Piece", "Place", "Ring", "rounds_ahead"]
-
-HOME = 0
-"""The place of the driver."""
+__all__ = ["BY_VALUE_BYTES", "Place", "of_member"]
 
 BY_VALUE_BYTES = 102_400
 """Up to here Ray sends a value inside the call (`max_direct_call_object_size`); larger ones through its store."""
-
-
-# ------------------------------------------------------------------------------------------- layout
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """The members of one task or bank that live in one place."""
-
-    place: int
-    members: range
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """What `edge` carries from piece `source` of its source to piece `target` of its target, in another place."""
-
-    edge: Edge
-    source: int
-    target: int
-
-
-@dataclass(frozen=True, slots=True)
-class Exports:
-    """The outputs of one place, in one step, that others read."""
-
-    bundled: tuple[PortRef, ...]
-    """Read by the driver alone: they come back together, as one object."""
-    passed: tuple[PortRef, ...]
-    """Read by other actors: each comes back as an object of its own, whose reference is passed on."""
-    fetched: tuple[PortRef, ...]
-    """Those of `passed` that the driver reads too."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Where every member of a graph lives, and what follows from it."""
-
-    graph: Graph
-    pieces: Mapping[str, tuple[Piece, ...]]
-    """Path to pieces, which cover the members in index order; a place holds one piece of a path at most."""
-    names: tuple[str, ...]
-    """Of every place its name, for messages; that of the driver comes first."""
-    blocks: bool
-    """A piece of a bank travels as one block, `(members, *shape)` or a list. Otherwise it has one member, as is."""
-    ahead: int = 0
-    """So many rounds may have begun before a round has ended; never more than `rounds_ahead` of the graph."""
-
-    rows: bool = False
-    """An array travels between places as a list of its rows, not in one piece; never with `blocks`."""
-
-    def actors(self) -> tuple[int, ...]:
-        """The places in which something lives, but for the driver's."""
-        return tuple(sorted({piece.place for pieces in self.pieces.values() for piece in pieces} - {HOME}))
-
-    def sent(self, source: PortRef, value: Any) -> Any:
-        """How `value` of a port travels from place to place."""
-        if not self.rows or self.graph.node(source.task).output(source.name).always is None:
-            return value
-        return list(value) if value.ndim > 1 else value.tolist()
-
-    def is_block(self, path: str) -> bool:
-        """Whether pieces of `path` travel as blocks."""
-        return self.blocks and self.graph.node(path).width is not None
-
-    def piece_at(self, path: str, place: int) -> int | None:
-        """Which piece of `path` lives in `place`, if one does."""
-        return next((i for i, piece in enumerate(self.pieces[path]) if piece.place == place), None)
-
-    def in_order(self, by_place: Mapping[int, Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
-        """Of every task what the places that have members of it say of them, in index order."""
-        return {
-            path: [item for piece in pieces for item in by_place[piece.place][path]]
-            for path, pieces in self.pieces.items()
-        }
-
-    def piece_in(self, path: str, place: int) -> int:
-        """Which piece of `path` lives in `place`, which must have one."""
-        return next(i for i, piece in enumerate(self.pieces[path]) if piece.place == place)
-
-    def sources(self, edge: Edge, target: int) -> Sequence[int]:
-        """The pieces of the edge's source that piece `target` of its target reads, in index order."""
-        if edge.shape is EdgeShape.GATHER:
-            return range(len(self.pieces[edge.source.task]))
-        return (target,) if edge.shape is EdgeShape.ONE_TO_ONE else (0,)
-
-    def readers(self, source: PortRef, piece: int, *, delayed: bool | None = None) -> set[int]:
-        """The places that read what piece `piece` gives on port `source`: delayed, undelayed or at all."""
-        return {
-            there.place
-            for edge in self.graph.edges_from(source)
-            if delayed is None or delayed == bool(edge.delay)
-            for target, there in enumerate(self.pieces[edge.target.task])
-            if piece in self.sources(edge, target)
-        }
-
-    def delay_of(self, source: PortRef) -> int:
-        """The longest delay of the edges that begin at `source`."""
-        return max((edge.delay for edge in self.graph.edges_from(source)), default=0)
-
-    def ring_for(self, source: PortRef) -> Ring:
-        """A ring that keeps the values of `source` for as long as they are read."""
-        return Ring(self.delay_of(source) + self.ahead)
-
-    def steps(self) -> tuple[tuple[TaskNode, ...], ...]:
-        """The firing order cut into runs in which no task needs another place's result of the same run.
-
-        Each place fires its part of a step in one call.
-        """
-        steps: list[tuple[TaskNode, ...]] = []
-        current: list[TaskNode] = []
-        for node in self.graph.tasks:
-            fired = {before.path for before in current}
-            if any(e.delay == 0 and e.source.task in fired and self._crosses(e) for e in self._into(node)):
-                steps.append(tuple(current))
-                current = []
-            current.append(node)
-        return (*steps, tuple(current))
-
-    def nodes_at(self, step: Iterable[TaskNode], place: int) -> tuple[TaskNode, ...]:
-        """Those of `step` that have a piece in `place`."""
-        return tuple(node for node in step if self.piece_at(node.path, place) is not None)
-
-    def feeds(self, step: Iterable[TaskNode], place: int) -> tuple[Feed, ...]:
-        """What `place` needs from other places in `step`, in the order in which it takes it."""
-        return tuple(
-            Feed(edge, source, target)
-            for node in step
-            if (target := self.piece_at(node.path, place)) is not None
-            for edge in self._into(node)
-            for source in self.sources(edge, target)
-            if self.pieces[edge.source.task][source].place != place
-        )
-
-    def exports(self, step: Iterable[TaskNode], place: int) -> Exports:
-        """What others read of that which `place` gives in `step`."""
-        bundled, passed, fetched = [], [], []
-        for node in step:
-            piece = self.piece_at(node.path, place)
-            for source in [PortRef(node.path, port.name) for port in node.outputs] if piece is not None else []:
-                assert piece is not None
-                elsewhere = self.readers(source, piece) - {place}
-                if elsewhere - {HOME}:
-                    passed.append(source)
-                    fetched += [source] if HOME in elsewhere else []
-                elif elsewhere:
-                    bundled.append(source)
-        return Exports(tuple(bundled), tuple(passed), tuple(fetched))
-
-    def _into(self, node: TaskNode) -> list[Edge]:
-        return self.graph.edges_into(node.path)
-
-    def _crosses(self, edge: Edge) -> bool:
-        """Whether any value of `edge` goes from one place to another."""
-        return any(
-            self.pieces[edge.source.task][source].place != there.place
-            for target, there in enumerate(self.pieces[edge.target.task])
-            for source in self.sources(edge, target)
-        )
-
-
-def rounds_ahead(graph: Graph) -> int:
-    """How many rounds may have begun before a round has ended: one fewer than every delayed edge is long.
-
-    A graph without delayed edges has none, as every task waits for the round before to end.
-    """
-    return min((edge.delay for edge in graph.edges if edge.delay), default=1) - 1
-
-
-class Ring:
-    """The values of one piece of a port in the last rounds, as far back as an edge reaches."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, rounds: int) -> None:
-        """Keep the value of this round and of `rounds` rounds before."""
-        self._values: list[Any] = [None] * (rounds + 1)
-
-    def fill(self, value: Any) -> None:
-        """Make `value` that of all rounds before the first."""
-        self._values = [value] * len(self._values)
-
-    def put(self, round_number: int, value: Any) -> None:
-        """Keep `value` for `round_number`, in place of the oldest."""
-        self._values[round_number % len(self._values)] = value
-
-    def at(self, round_number: int) -> Any:
-        """The value of `round_number`."""
-        return self._values[round_number % len(self._values)]
 
 
 # -------------------------------------------------------------------------------------------- crews
@@ -228,6 +36,7 @@ class _Crew:
 
     def __init__(self, layout: Layout, path: str, piece: int) -> None:
         """Build the tasks, here and now."""
+        self._graph = layout.graph
         self.node = layout.graph.node(path)
         self.members = layout.pieces[path][piece].members
         self.is_block = layout.is_block(path)
@@ -278,31 +87,40 @@ class _Crew:
                     np.copyto(self._outputs[phase][position][port], array)
         return values
 
-    def initial(self, ports: Iterable[str]) -> dict[str, Any]:
-        """What every member gives on `ports` before round 0, as one piece by port.
+    def before(self, port: str) -> list[Any]:
+        """What every member gave on `port` in the rounds before the first, one piece for each, the oldest first.
 
         Raises:
             RuntimeFailure: if a task raises.
         """
-        return {port: self._initial_of(port) for port in ports}
+        by_member = []
+        for task, index, name in zip(self.tasks, self.members, self._names, strict=True):
+            try:
+                values = self._graph.values_before(PortRef(self.node.path, port), index, task)
+                by_member.append([self._accepted(port, value, name) for value in values])
+            except Exception as error:
+                raise task_failure(name, self._graph.first_round, error) from error
+        if not self.is_block:
+            return by_member[0]
+        pieces = [list(values) for values in zip(*by_member, strict=True)]
+        return [read_only(np.stack(piece)) for piece in pieces] if port in self._specs else pieces
+
+    def states(self, in_flight: Mapping[str, Sequence[Any]]) -> list[TaskState | GraphError]:
+        """The state of every member, given what is in flight of the piece: port to one piece for each round."""
+        return [
+            state_of(task, {port: of_member(pieces, at, is_block=self.is_block) for port, pieces in in_flight.items()})
+            for at, task in enumerate(self.tasks)
+        ]
 
     def forget_inputs(self) -> None:
         """Let go of what was received, so that its memory can be used again."""
         for inputs in self.inputs:
             inputs.update(dict.fromkeys(inputs))
 
-    def _initial_of(self, port: str) -> Any:
-        values = []
-        for task, name in zip(self.tasks, self._names, strict=True):
-            try:
-                value = task.initial(port)
-                spec = self._specs.get(port)
-                values.append(value if spec is None else read_only(accept_array(value, spec, f"{name}.{port}").copy()))
-            except Exception as error:
-                raise task_failure(name, 0, error) from error
-        if not self.is_block:
-            return values[0]
-        return read_only(np.stack(values)) if port in self._specs else values
+    def _accepted(self, port: str, value: Any, name: str) -> Any:
+        """`value`, which was given before the first round."""
+        spec = self._specs.get(port)
+        return value if spec is None else read_only(accept_array(value, spec, f"{name}.{port}").copy())
 
     def _take(
         self, outputs: Outputs, position: int, values: dict[str, Any], handed: dict[str, dict[int, NDArray[Any]]]
@@ -357,6 +175,15 @@ def _slots_of(layout: Layout, source: PortRef, piece: int, place: int) -> int:
     if place != HOME and place not in layout.readers(source, piece):
         return 1
     return layout.graph.slots_of(source) + layout.ahead
+
+
+def of_member(pieces: Iterable[Any], at: int, *, is_block: bool) -> list[Any]:
+    """What the member at `at` gave of each of `pieces`."""
+    if not is_block:
+        return list(pieces)
+    return [
+        piece[at, ...] if isinstance(piece, np.ndarray) else None if piece is None else piece[at] for piece in pieces
+    ]
 
 
 def _build(node: TaskNode, index: int, seed: int) -> Task:
@@ -489,20 +316,34 @@ class Place:
                 ring.put(round_number, values[port])
         return results
 
-    def initial(self) -> dict[str, dict[str, Any]]:
-        """Ask every task once for the values before round 0: path to port to piece, of delayed ports alone.
+    def begin(self) -> dict[str, dict[str, list[Any]]]:
+        """Before the first round: path to port to what the piece gave in the rounds before, of delayed ports alone.
 
         Raises:
             RuntimeFailure: if a task raises.
         """
-        results: dict[str, dict[str, Any]] = {}
+        graph = self._layout.graph
+        results: dict[str, dict[str, list[Any]]] = {}
         for path, crew in self._crews.items():
-            ports = [port.name for port in crew.node.outputs if self._layout.delay_of(PortRef(path, port.name))]
-            results[path] = crew.initial(ports)
-            for port, value in results[path].items():
+            ports = [port.name for port in crew.node.outputs if graph.delay_of(PortRef(path, port.name))]
+            results[path] = {port: crew.before(port) for port in ports}
+            for port, pieces in results[path].items():
                 if PortRef(path, port) in self._rings:
-                    self._rings[PortRef(path, port)].fill(value)
+                    self._rings[PortRef(path, port)].begin(graph.first_round, pieces)
         return results
+
+    def states(self, round_number: int) -> dict[str, list[TaskState | GraphError]]:
+        """Of every task that lives here its state before `round_number`; of delayed outputs, those kept here."""
+        graph = self._layout.graph
+        found = {}
+        for path, crew in self._crews.items():
+            kept = {
+                port.name: ring.before(round_number, graph.delay_of(source))
+                for port in crew.node.outputs
+                if (ring := self._rings.get(source := PortRef(path, port.name))) and graph.delay_of(source)
+            }
+            found[path] = crew.states(kept)
+        return found
 
     def value(self, source: PortRef, round_number: int) -> Any:
         """What the piece that lives here gave on `source` in `round_number`."""
@@ -521,7 +362,7 @@ class Place:
         """Let go of every value and task, when all is over."""
         self.forget_inputs()
         for ring in self._rings.values():
-            ring.fill(None)
+            ring.clear()
         for crew in self._crews.values():
             crew.tasks.clear()
 

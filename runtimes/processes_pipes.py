@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from runtimes.places import HOME, Place
-from runtimes.protocol import Demands, Runtime, RuntimeFailure, demands_here, member_name, processors, value_bytes
+from runtimes.layout import HOME
+from runtimes.place_states import state_from
+from runtimes.places import Place
+from runtimes.protocol import Demands, Runtime, demands_here, processors, value_bytes
 from runtimes.ray_packed import packed
+from runtimes.sessions import ProcessSession, close_tasks
 from runtimes.worker_processes import WorkerProcesses
-from workloads.dataflow import EdgeShape, PortRef, Session, item_of
+from workloads.dataflow import EdgeShape, PortRef, item_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from runtimes.places import Feed, Layout, Ring
-    from workloads.dataflow import Graph, TaskNode
+    from runtimes.layout import Feed, Layout, Ring
+    from workloads.dataflow import Graph, GraphError, State, TaskNode, TaskState
 
 __all__ = ["RUNTIME", "PipesSession"]
 
@@ -44,12 +47,16 @@ class _Host:
         steps = layout.steps()
         self._turns = [number for number, step in enumerate(steps) if layout.nodes_at(step, place)]
         self._given = [_given(layout, steps[number], place) for number in self._turns]
-        self._calls = 0
+        self._calls = layout.graph.first_round * len(self._turns)
 
-    def initial(self) -> list[list[Any]]:
-        """The values before round 0 that the driver reads, of every turn; None where there is no delay."""
-        values = self._place.initial()
-        return [[values[source.task].get(source.name) for source in given] for given in self._given]
+    def begin(self) -> list[list[list[Any]]]:
+        """What the driver reads of the rounds before the first, of every turn; nothing where there is no delay."""
+        values = self._place.begin()
+        return [[values[source.task].get(source.name, []) for source in given] for given in self._given]
+
+    def states(self, round_number: int) -> dict[str, list[TaskState | GraphError]]:
+        """Of every task here its state before `round_number`."""
+        return self._place.states(round_number)
 
     def fire(self, *arguments: Any) -> list[Any]:
         """Fire the next step; what the driver reads of it. The steps come in the same order in every round."""
@@ -94,7 +101,7 @@ class _Step:
     """What the driver's own part reads of processes; None if it has no part."""
 
 
-class PipesSession(Session):
+class PipesSession(ProcessSession):
     """A graph in this process and in others, with a pipe to each."""
 
     def __init__(self, layout: Layout) -> None:
@@ -103,18 +110,18 @@ class PipesSession(Session):
         Raises:
             RuntimeFailure: if a task cannot be built; names it.
         """
+        super().__init__()
         self._layout = layout
-        self._round = 0
-        self._open = True
-        self._failed = False
+        self._round = layout.graph.first_round
+        self._begun = False
         self._home: Place | None = None
         self._values: dict[tuple[PortRef, int], Ring] = {}
         self._outstanding: list[_Call] = []
-        self._places = sorted({p.place for pieces in layout.pieces.values() for p in pieces} - {HOME})
+        self._places = layout.actors()
         self._workers = WorkerProcesses("processes-pipes")
         try:
             for place in self._places:
-                self._workers.start(partial(_Host, layout, place), members=_members(layout, place))
+                self._workers.start(partial(_Host, layout, place), members=layout.members_at(place))
             self._home = Place(layout, HOME)
             self._workers.answers()
             self._steps = self._plan()
@@ -129,11 +136,9 @@ class PipesSession(Session):
         Raises:
             RuntimeFailure: if a task raises or a process dies; names it and the round.
         """
-        if self._failed or not self._open:
-            raise RuntimeFailure("This session has failed or is closed. Open another one.")
+        self._check_usable()
         try:
-            if self._round == 0:
-                self._give_initial_values()
+            self._begin()
             stamps = [perf_counter_ns()]
             for _ in range(rounds):
                 self._fire_round()
@@ -160,22 +165,19 @@ class PipesSession(Session):
         by_place.update(zip(self._places, self._ask("tallies"), strict=True))
         return self._layout.in_order(by_place)
 
-    def close(self) -> None:
-        """Close every task and end all processes; after a failure, whatever they are doing.
+    def state(self) -> State:
+        """Where the program stands: what the tasks of every process keep, and what is in flight between them.
 
         Raises:
-            RuntimeFailure: if a task could not be closed, and nothing had failed before; all is cleaned up first.
+            GraphError: if a task has no state; names it.
+            RuntimeFailure: if a process has died.
         """
-        if not self._open:
-            return
-        self._open = False
-        error: Exception | None = None
-        try:
-            error = self._close_tasks()
-        finally:
-            self._workers.end()
-        if error is not None and not self._failed:
-            raise RuntimeFailure(f"Not every task could be closed: {error}") from error
+        self._check_usable()
+        self._begin()
+        assert self._home is not None
+        by_place = {HOME: self._home.states(self._round)}
+        by_place.update(zip(self._places, self._ask("states", self._round), strict=True))
+        return state_from(self._layout, self._round, by_place, self._pieces_before)
 
     # ---------------------------------------------------------------------------------------- rounds
 
@@ -201,39 +203,36 @@ class PipesSession(Session):
                 ring.put(self._round, value)
         self._outstanding.clear()
 
-    def _give_initial_values(self) -> None:
-        """Have every task say once what its delayed outputs carried before round 0."""
+    def _begin(self) -> None:
+        """Before the first round have every task say what its delayed outputs carried in those before."""
+        if self._begun:
+            return
+        self._begun = True
         assert self._home is not None
-        self._home.initial()
+        self._home.begin()
         steps = self._layout.steps()
-        for place, answer in zip(self._places, self._ask("initial"), strict=True):
+        for place, answer in zip(self._places, self._ask("begin"), strict=True):
             turns = [step for step in steps if self._layout.nodes_at(step, place)]
             for step, values in zip(turns, answer, strict=True):
-                for source, value in zip(_given(self._layout, step, place), values, strict=True):
-                    if self._layout.delay_of(source):
-                        self._ring_at(source, place).fill(value)
+                for source, pieces in zip(_given(self._layout, step, place), values, strict=True):
+                    self._ring_at(source, place).begin(self._round, pieces)
 
-    def _ask(self, order: str) -> list[Any]:
+    def _pieces_before(self, source: PortRef, piece: int) -> list[Any]:
+        """What a piece gave in the last rounds, as many as its longest delay."""
+        return self._ring(source, piece).before(self._round, self._layout.graph.delay_of(source))
+
+    def _ask(self, order: str, *arguments: Any) -> list[Any]:
         try:
-            return self._workers.ask(order)
+            return self._workers.ask(order, *arguments)
         except BaseException:
             self._failed = True
             raise
 
     def _close_tasks(self) -> Exception | None:
-        """Close what can still be closed; what a task raised."""
-        error: Exception | None = None
-        if self._home is not None:
-            try:
-                self._home.close()
-            except Exception as raised:  # noqa: BLE001 - raised when all is cleaned up
-                error = raised
-        if not self._failed:
-            try:
-                self._workers.ask("close")
-            except RuntimeFailure as raised:
-                error = error or raised
-        return error
+        return close_tasks(self._home, None if self._failed else self._workers)
+
+    def _end(self) -> None:
+        self._workers.end()
 
     # ------------------------------------------------------------------------------------------ plan
 
@@ -291,17 +290,6 @@ class PipesSession(Session):
     def _ring(self, source: PortRef, piece: int) -> Ring:
         """The ring of a piece, made when first asked for."""
         return self._values.setdefault((source, piece), self._layout.ring_for(source))
-
-
-def _members(layout: Layout, place: int) -> list[str]:
-    """The names of the tasks that live in `place`."""
-    return [
-        member_name(node, index)
-        for node in layout.graph.tasks
-        for piece in layout.pieces[node.path]
-        if piece.place == place
-        for index in piece.members
-    ]
 
 
 def _part_of(values: Any, members: range, width: int, port: str) -> Any:

@@ -22,6 +22,7 @@ __all__ = [
     "Tracing",
     "demands_here",
     "member_name",
+    "not_resumed",
     "processors",
     "slices",
     "task_failure",
@@ -118,7 +119,7 @@ def value_bytes(graph: Graph) -> int:
 
 def demands_here(graph: Graph) -> Demands:
     """The demands of a runtime that keeps every value once, in this process or in memory that it shares."""
-    return Demands(processes=0, memory_bytes=_PROCESS_BYTES + value_bytes(graph))
+    return Demands(processes=0, memory_bytes=_PROCESS_BYTES + value_bytes(graph) + graph.held_bytes)
 
 
 def processors() -> int:
@@ -140,6 +141,13 @@ def slices(width: int, parts: int) -> Sequence[range]:
 def member_name(node: TaskNode, index: int) -> str:
     """How messages name one task: `driver`, `env[3]`."""
     return node.path if node.width is None else f"{node.path}[{index}]"
+
+
+def not_resumed(graph: Graph) -> str | None:
+    """Why a runtime that always starts at the beginning cannot run `graph`, or None if it can."""
+    if not graph.is_resumed:
+        return None
+    return f"it starts at the beginning, and this graph goes on from a state after {graph.first_round} rounds"
 
 
 def task_failure(member: str, round_number: int, error: BaseException) -> RuntimeFailure:

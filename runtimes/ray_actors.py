@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from runtimes.places import HOME, Layout, Piece, rounds_ahead
+from runtimes.layout import HOME, Layout, Piece, rounds_ahead
 from runtimes.protocol import Runtime, member_name
 from runtimes.ray_calls import Calls
 from runtimes.ray_cluster import RayCluster, demands_of, notice_of, object_store_bytes, private_settings

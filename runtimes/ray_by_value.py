@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from runtimes.places import HOME, Exports
+from runtimes.layout import HOME, Exports
 from runtimes.protocol import Runtime
 from runtimes.ray_actors import actor_per_member
 from runtimes.ray_calls import Calls, put_once, value_for
@@ -25,7 +25,7 @@ from workloads.dataflow import EdgeShape
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from runtimes.places import Feed, Layout
+    from runtimes.layout import Feed, Layout
     from runtimes.protocol import Demands
     from runtimes.ray_session import Driver
     from workloads.dataflow import Edge, Graph, Session, TaskNode

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runtimes.places import BY_VALUE_BYTES, HOME
+from runtimes.layout import HOME
+from runtimes.places import BY_VALUE_BYTES
 from runtimes.ray_cluster import nbytes_of
 from runtimes.ray_session import Rounds, get
 from workloads.dataflow import EdgeShape, item_of
@@ -20,18 +21,18 @@ from workloads.dataflow import EdgeShape, item_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runtimes.places import Exports, Feed, Layout, Ring
+    from runtimes.layout import Exports, Feed, Layout, Ring
     from runtimes.ray_session import Driver
     from workloads.dataflow import PortRef, TaskNode
 
-__all__ = ["Calls", "put_once", "value_for"]
+__all__ = ["Call", "Calls", "Fetched", "put_once", "value_for"]
 
-_Fetched = tuple[Any, "Sequence[Ring]", bool]
+Fetched = tuple[Any, "Sequence[Ring]", bool]
 """What is to be fetched: a reference, rings for its values, and whether they come as a bundle."""
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
     """One actor's part of a step: where its arguments come from, and where its results go."""
 
     submit: Callable[..., Any]
@@ -40,12 +41,12 @@ class _Call:
     passed: list[tuple[Ring, Ring | None]]
     """For each port that is passed on: its references, and its values if the driver reads them."""
 
-    def fire(self, round_number: int) -> list[_Fetched]:
+    def fire(self, round_number: int) -> list[Fetched]:
         """Submit it; what is to be fetched."""
         refs = self.submit(*[argument(round_number) for argument in self.arguments])
         if not self.passed:
             return [(refs, self.bundled, True)]
-        fetched: list[_Fetched] = [(refs[0], self.bundled, True)]
+        fetched: list[Fetched] = [(refs[0], self.bundled, True)]
         for ref, (references, values) in zip(refs[1:], self.passed, strict=True):
             references.put(round_number, ref)
             if values is not None:
@@ -63,7 +64,7 @@ class Calls(Rounds):
         """Plan rounds for `layout`."""
         super().__init__(layout)
         self._references: dict[tuple[PortRef, int], Ring] = {}
-        self._pending: dict[int, list[_Fetched]] = {}
+        self._pending: dict[int, list[Fetched]] = {}
         self._puts: dict[int, dict[tuple[PortRef, int], Any]] = {}
         self._early: list[Callable[[int], None]] = []
         """What a round does before the driver waits for the first time."""
@@ -104,14 +105,22 @@ class Calls(Rounds):
                 actions.append(partial(_fire, driver, number, driver.coming(step)))
         self._late.append(self._fetch)
 
-    def fill(self, source: PortRef, piece: int, value: Any) -> None:
-        """Make `value` that of all rounds before the first."""
+    def begin_with(self, source: PortRef, piece: int, values: Sequence[Any]) -> None:
+        """Make `values` those of the rounds before the first."""
         import ray
 
+        first_round = self.layout.graph.first_round
         if (source, piece) in self._driver.values:
-            self._driver.values[source, piece].fill(value)
+            self._driver.values[source, piece].begin(first_round, values)
         if (source, piece) in self._references:
-            self._references[source, piece].fill(ray.put(value))
+            self._references[source, piece].begin(first_round, [ray.put(value) for value in values])
+
+    def before(self, source: PortRef, piece: int, number: int) -> list[Any]:
+        """What an actor gave in the rounds before, as the driver has it or got a reference to it."""
+        rounds = self.layout.graph.delay_of(source)
+        if (source, piece) in self._references:
+            return get(self._references[source, piece].before(number, rounds), self.timeout_s)
+        return self._driver.values[source, piece].before(number, rounds)
 
     def begin(self, number: int) -> None:
         """Submit round `number`, and fire what of it the driver can fire without waiting."""
@@ -153,7 +162,7 @@ class Calls(Rounds):
         """Whether the driver's own part of a step reads what actors gave in this round."""
         return any(feed.edge.delay == 0 for feed in self.layout.feeds(step, HOME))
 
-    def _submit(self, calls: list[_Call], number: int) -> None:
+    def _submit(self, calls: list[Call], number: int) -> None:
         pending = self._pending[number]
         for call in calls:
             pending += call.fire(number)
@@ -168,13 +177,13 @@ class Calls(Rounds):
             for ring, item in zip(rings, (value or ()) if is_bundle else (value,), strict=True):
                 ring.put(number, item)
 
-    def _call(self, number: int, step: Sequence[TaskNode], place: int) -> _Call:
+    def _call(self, number: int, step: Sequence[TaskNode], place: int) -> Call:
         exports, driver, layout = self.exports(step, place), self._driver, self.layout
         actor = driver.actors[place]
         fire = actor.fire if number < self.first_late_step() else actor.fire_late
         if exports.passed:
             fire = fire.options(num_returns=1 + len(exports.passed))
-        return _Call(
+        return Call(
             submit=fire.remote,
             arguments=[self.argument(feed) for feed in layout.feeds(step, place)],
             bundled=[driver.ring_at(source, place) for source in exports.bundled],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from runtimes.places import Layout
+    from runtimes.layout import Layout
     from workloads.dataflow import Graph
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from runtimes.places import rounds_ahead
+from runtimes.layout import rounds_ahead
 from runtimes.protocol import Runtime, processors
 from runtimes.ray_actors import actor_per_member
 from runtimes.ray_cluster import RayCluster, demands_of, object_store_bytes
@@ -17,7 +17,7 @@ from runtimes.ray_session import RaySession
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runtimes.places import Layout
+    from runtimes.layout import Layout
     from runtimes.protocol import Demands
     from workloads.dataflow import Graph, Session
 

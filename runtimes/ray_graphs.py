@@ -17,7 +17,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runtimes.places import HOME, Exports
+from runtimes.layout import HOME, Exports
 from runtimes.ray_calls import value_for
 from runtimes.ray_session import Rounds, get
 from workloads.dataflow import EdgeShape, PortRef
@@ -25,7 +25,7 @@ from workloads.dataflow import EdgeShape, PortRef
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-    from runtimes.places import Feed, Layout, Ring
+    from runtimes.layout import Feed, Layout, Ring
     from runtimes.ray_session import Driver
     from workloads.dataflow import Graph, TaskNode
 
@@ -161,10 +161,14 @@ class Executions(Rounds):
             _max_inflight_executions=buffers_for(self.layout.graph, self.layout.ahead),
         )
 
-    def fill(self, source: PortRef, piece: int, value: Any) -> None:
-        """Make `value` that of all rounds before the first."""
+    def begin_with(self, source: PortRef, piece: int, values: Sequence[Any]) -> None:
+        """Make `values` those of the rounds before the first."""
         if (source, piece) in self._driver.values:
-            self._driver.values[source, piece].fill(value)
+            self._driver.values[source, piece].begin(self.layout.graph.first_round, values)
+
+    def before(self, source: PortRef, piece: int, number: int) -> list[Any]:
+        """What an actor gave in the rounds before, as the driver has it."""
+        return self._driver.values[source, piece].before(number, self.layout.graph.delay_of(source))
 
     def begin(self, number: int) -> None:
         """Begin an execution, and fire what the driver fires meanwhile."""

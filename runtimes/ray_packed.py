@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from runtimes.places import HOME, Layout, Piece, rounds_ahead
+from runtimes.layout import HOME, Layout, Piece, rounds_ahead
 from runtimes.protocol import Runtime, processors, slices
 from runtimes.ray_calls import Calls
 from runtimes.ray_cluster import (

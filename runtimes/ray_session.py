@@ -12,23 +12,27 @@ import gc
 import traceback
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtimes.places import HOME, Place, Ring
+from runtimes.layout import HOME, Ring
+from runtimes.place_states import state_from
+from runtimes.places import Place
 from runtimes.protocol import RuntimeFailure
-from workloads.dataflow import PortRef, Session
+from runtimes.sessions import ProcessSession
+from workloads.dataflow import GraphError, PortRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from runtimes.places import Exports, Layout
+    from runtimes.layout import Exports, Layout
     from runtimes.ray_cluster import RayCluster
-    from workloads.dataflow import TaskNode
+    from workloads.dataflow import State, TaskNode, TaskState
 
 __all__ = ["Driver", "Host", "RaySession", "Rounds", "get"]
 
@@ -52,9 +56,9 @@ class _Turns:
     (an argument costs some 20 us a call).
     """
 
-    def __init__(self, steps: Iterable[int]) -> None:
+    def __init__(self, steps: Iterable[int], first_round: int) -> None:
         self._steps = tuple(steps)
-        self._calls = 0
+        self._calls = first_round * len(self._steps)
 
     def next(self) -> tuple[int, int]:
         """Step and round of the next call."""
@@ -79,13 +83,18 @@ class Host:
         steps = [step for step, nodes in enumerate(layout.steps()) if layout.nodes_at(nodes, number)]
         self._layout = layout
         self._exports = exports
-        self._early = _Turns(step for step in steps if step < first_late)
-        self._late = _Turns(step for step in steps if step >= first_late)
-        self._rounds = dict.fromkeys(steps, 0)
+        first_round = layout.graph.first_round
+        self._early = _Turns((step for step in steps if step < first_late), first_round)
+        self._late = _Turns((step for step in steps if step >= first_late), first_round)
+        self._rounds = dict.fromkeys(steps, first_round)
 
-    def initial(self) -> dict[str, dict[str, Any]]:
-        """The values before round 0: path to port to piece, of delayed ports alone."""
-        return self._place.initial()
+    def begin(self) -> dict[str, dict[str, list[Any]]]:
+        """The values of the rounds before the first: path to port to pieces, of delayed ports alone."""
+        return self._place.begin()
+
+    def states(self, round_number: int) -> dict[str, list[TaskState | GraphError]]:
+        """Of every task here its state before `round_number`."""
+        return self._place.states(round_number)
 
     def fire(self, *arguments: Any) -> Any:
         """Fire the next of the early steps: what the driver reads, then one value for each port that is passed on."""
@@ -160,7 +169,7 @@ class Driver:
         """Let go of all that came from actors: what is read in place must not outlive its memory."""
         self.home.forget()
         for ring in self.values.values():
-            ring.fill(None)
+            ring.clear()
 
     def fire(self, step: int, number: int, coming: Iterable[tuple[Ring, int]]) -> None:
         """Fire the driver's tasks of a step."""
@@ -194,8 +203,33 @@ class Rounds(ABC):
         """Make all that rounds need, now that every actor is there."""
 
     @abstractmethod
-    def fill(self, source: PortRef, piece: int, value: Any) -> None:
-        """Make `value`, which an actor gave, that of all rounds before the first."""
+    def begin_with(self, source: PortRef, piece: int, values: Sequence[Any]) -> None:
+        """Make `values`, which an actor gave, those of the rounds before the first."""
+
+    @abstractmethod
+    def before(self, source: PortRef, piece: int, number: int) -> list[Any]:
+        """What an actor gave on `source`, which the actor itself does not keep, in the rounds before round `number`.
+
+        One value for each round of the longest delay, the oldest first.
+
+        Raises:
+            RayError: whatever Ray raises.
+        """
+
+    def run(self, begin: int, end: int) -> Iterator[int]:
+        """Run the rounds from `begin` to `end`, without that one; as each ends, the number of the one that follows.
+
+        Raises:
+            RayError: whatever Ray raises.
+            RuntimeFailure: if a task of the driver raises.
+        """
+        ahead = self.layout.ahead
+        for number in range(begin, end + ahead):
+            if number < end:
+                self.begin(number)
+            if number - ahead >= begin:
+                self.end(number - ahead)
+                yield number - ahead + 1
 
     @abstractmethod
     def begin(self, number: int) -> None:
@@ -227,7 +261,7 @@ class Rounds(ABC):
 # ------------------------------------------------------------------------------------------ session
 
 
-class RaySession(Session):
+class RaySession(ProcessSession):
     """A graph that runs in this process and in Ray actors.
 
     Where the layout is `ahead` by some rounds, so many are begun before one is ended, and all are ended when
@@ -242,13 +276,13 @@ class RaySession(Session):
             RuntimeFailure: if a task cannot be built or an actor does not start. The cluster is stopped then,
                 as it is when the session closes, if `stops_cluster`.
         """
+        super().__init__()
         self._cluster = cluster
         self._rounds = rounds
         self._layout = rounds.layout
         self._stops_cluster = stops_cluster
-        self._round = 0
-        self._open = True
-        self._failed = False
+        self._round = self._layout.graph.first_round
+        self._begun = False
         self._actors: dict[int, Any] = {}
         self._driver: Driver | None = None
         try:
@@ -268,20 +302,13 @@ class RaySession(Session):
         Raises:
             RuntimeFailure: if a task raises, an actor dies or none answers; names it and the round.
         """
-        if self._failed or not self._open:
-            raise RuntimeFailure("This session has failed or is closed. Open another one.")
+        self._check_usable()
         with self._telling_failures():
-            if self._round == 0:
-                self._give_initial_values()
-            begin, end, ahead = self._round, self._round + rounds, self._layout.ahead
+            self._begin()
             stamps = [perf_counter_ns()]
-            for number in range(begin, end + ahead):
-                if number < end:
-                    self._rounds.begin(number)
-                if number - ahead >= begin:
-                    self._rounds.end(number - ahead)
-                    self._round += 1
-                    stamps.append(perf_counter_ns())
+            for following in self._rounds.run(self._round, self._round + rounds):
+                self._round = following
+                stamps.append(perf_counter_ns())
             self._cluster.check()
         at_ns = np.array(stamps, np.int64)
         return at_ns[1:] - at_ns[:-1]
@@ -304,39 +331,45 @@ class RaySession(Session):
         by_place.update(zip(self._actors, remote, strict=True))
         return self._layout.in_order(by_place)
 
-    def close(self) -> None:
-        """Close every task and end every actor, and the cluster if it is this session's.
+    def state(self) -> State:
+        """Where the program stands: what the tasks of every place keep, and what is in flight between them.
 
         Raises:
-            RuntimeFailure: if a task could not be closed, and nothing had failed before; all is cleaned up first.
+            GraphError: if a task has no state; names it.
+            RuntimeFailure: if an actor has died.
         """
-        if not self._open:
-            return
-        self._open = False
-        error: Exception | None = None
-        try:
-            error = self._close_tasks()
-        finally:
-            self._end_actors()
-            if self._stops_cluster:
-                self._cluster.stop()
-        if error is not None and not self._failed:
-            raise RuntimeFailure(f"Not every task could be closed: {error}") from error
+        self._check_usable()
+        assert self._driver is not None
+        number = self._round
+        with self._telling_failures():
+            self._begin()
+            by_place = {HOME: self._driver.home.states(number)}
+            remote = get([actor.states.remote(number) for actor in self._actors.values()], self._rounds.timeout_s)
+            by_place.update(zip(self._actors, remote, strict=True))
+            try:
+                return state_from(self._layout, number, by_place, partial(self._rounds.before, number=number))
+            except GraphError as error:
+                refusal = error
+        # Not a failure: rounds may go on.
+        raise refusal
 
     # ---------------------------------------------------------------------------------------- rounds
 
-    def _give_initial_values(self) -> None:
-        """Have every task say once what its delayed outputs carried before round 0."""
+    def _begin(self) -> None:
+        """Before the first round have every task say what its delayed outputs carried in those before."""
+        if self._begun:
+            return
+        self._begun = True
         assert self._driver is not None
-        self._driver.home.initial()
+        self._driver.home.begin()
         delayed = {edge.source.task for edge in self._layout.graph.edges if edge.delay}
         places = sorted({piece.place for path in delayed for piece in self._layout.pieces[path]} - {HOME})
-        answers = get([self._actors[place].initial.remote() for place in places], self._rounds.timeout_s)
+        answers = get([self._actors[place].begin.remote() for place in places], self._rounds.timeout_s)
         for place, answer in zip(places, answers, strict=True):
             for path, values in answer.items():
                 piece = self._layout.piece_in(path, place)
-                for port, value in values.items():
-                    self._rounds.fill(PortRef(path, port), piece, value)
+                for port, of_rounds in values.items():
+                    self._rounds.begin_with(PortRef(path, port), piece, of_rounds)
 
     # -------------------------------------------------------------------------------------- failures
 
@@ -452,7 +485,8 @@ class RaySession(Session):
                 error = error or raised
         return error
 
-    def _end_actors(self) -> None:
+    def _end(self) -> None:
+        """End every actor, and the cluster if it is this session's."""
         import ray.exceptions
 
         self._cluster.note_processes()
@@ -465,6 +499,8 @@ class RaySession(Session):
             # With an actor that never answers, nothing ends in good order before it is killed.
             self._rounds.close()
         self._actors.clear()
+        if self._stops_cluster:
+            self._cluster.stop()
 
 
 def _forget_locals(error: BaseException | None) -> None:

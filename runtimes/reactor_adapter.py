@@ -31,7 +31,18 @@ from runtimes.reactor import (
     shutdown,
     startup,
 )
-from workloads.dataflow import Edge, EdgeShape, Graph, Outputs, PortRef, Session, accept_array, item_of
+from workloads.dataflow import (
+    Edge,
+    EdgeShape,
+    Graph,
+    Outputs,
+    PortRef,
+    Session,
+    State,
+    accept_array,
+    item_of,
+    state_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +50,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from runtimes.reactor import Program
-    from workloads.dataflow import Task, TaskNode
+    from workloads.dataflow import GraphError, Task, TaskNode, TaskState
 
 __all__ = ["GraphReactor", "ReactorSession", "TaskReactor", "first_round_tag", "places_of_their_own", "useful_workers"]
 
@@ -54,7 +65,7 @@ class TaskReactor(Reactor):
         """Declare the ports of member `index` of `node`."""
         self.graph, self.node, self.index = graph, node, index
         self.edges = graph.edges_into(node.path)
-        self.initials: dict[str, Any] | None = None
+        self.before: dict[str, list[Any]] | None = None
         self.task: Task | None = None
         self.inputs: list[dict[str, Any]] = []
         self.outputs: list[Outputs] = []
@@ -208,15 +219,17 @@ class TaskReactor(Reactor):
         return port.get
 
     def prime(self) -> None:
-        """Give the initial values of delayed outputs, as a round before the first would have given them."""
+        """Give on delayed outputs what the rounds before the first gave, or would have given."""
         assert self.task is not None
-        if self.initials is None:
-            self.initials = {name: self.task.initial(name) for name in self.delayed}
+        if self.before is None:
+            sources = [PortRef(self.node.path, name) for name in self.delayed]
+            self.before = {s.name: self.graph.values_before(s, self.index, self.task) for s in sources}
         self.primed += 1
         outputs = self.outputs[self.primed % self.phases]
-        for name, value in self.initials.items():
-            if value is not None or self.always[name] is not None:
-                outputs[name] = value
+        for name, values in self.before.items():
+            at = self.primed - 1 - self.priming_tags + len(values)
+            if at >= 0 and (values[at] is not None or self.always[name] is not None):
+                outputs[name] = values[at]
         self.send(outputs)
 
     def send(self, outputs: Outputs) -> None:
@@ -233,6 +246,17 @@ class TaskReactor(Reactor):
         """The task's tallies, asked for between rounds."""
         assert self.task is not None
         return self.task.tallies()
+
+    def state(self) -> TaskState | GraphError:
+        """Where the task stands, asked for between rounds."""
+        assert self.task is not None
+        return state_of(self.task, {name: self.in_flight(name) for name in self.delayed})
+
+    def in_flight(self, name: str) -> list[Any]:
+        """What the task gave on a delayed output in the last rounds, the oldest first."""
+        first = self.tag.time_ns // ROUND_NS + 1
+        due = {tag.time_ns // ROUND_NS: value for tag, value in self.senders[name].in_flight()}
+        return [due.get(first + later) for later in range(self.graph.delay_of(PortRef(self.node.path, name)))]
 
     def received(self) -> Mapping[str, Any]:
         """What the task received in the last round."""
@@ -298,6 +322,7 @@ class ReactorSession(Session):
         self._graph = graph
         self._program = program
         self._primed = False
+        self._round = graph.first_round
         self._open = True
         self._failed = False
         try:
@@ -310,11 +335,11 @@ class ReactorSession(Session):
 
     def advance(self, rounds: int) -> NDArray[np.int64]:
         """Run `rounds` rounds; their durations in nanoseconds."""
-        if not self._primed:
-            self._primed = True
-            self._run(_longest_delay(self._graph))
+        self._prime()
         begin_ns = perf_counter_ns()
-        return np.diff(self._run(rounds), prepend=begin_ns)
+        ends_ns = self._run(rounds)
+        self._round += rounds
+        return np.diff(ends_ns, prepend=begin_ns)
 
     def received(self) -> Mapping[str, Mapping[str, Any]]:
         """What the observed tasks received in the last round."""
@@ -326,6 +351,20 @@ class ReactorSession(Session):
             node.path: [self._ask(member_name(node, index), "tallies") for index in range(node.members)]
             for node in self._graph.tasks
         }
+
+    def state(self) -> State:
+        """Where the program stands: what the tasks keep, and the events of delayed connections.
+
+        Raises:
+            GraphError: if a task has no state; names it.
+            RuntimeFailure: if a worker has died.
+        """
+        self._prime()
+        members = {
+            node.path: [self._ask(member_name(node, index), "state") for index in range(node.members)]
+            for node in self._graph.tasks
+        }
+        return State.of(self._graph, self._round, members)
 
     def close(self) -> None:
         """Close every task, and end the workers."""
@@ -344,6 +383,12 @@ class ReactorSession(Session):
                 if isinstance(reactor, TaskReactor):
                     reactor.let_go(failed=self._failed)
 
+    def _prime(self) -> None:
+        """Run the tags before the first round, once."""
+        if not self._primed:
+            self._primed = True
+            self._run(_longest_delay(self._graph))
+
     def _ask(self, path: str, method: str) -> Any:
         """What `method` of the reactor at `path` gives."""
         with self._telling_failures():
@@ -361,8 +406,9 @@ class ReactorSession(Session):
             yield
         except ReactionFailed as error:
             self._failed = True
-            number = error.tag[0] // ROUND_NS - 1 - _longest_delay(self._graph)
-            when = "failed before round 0" if number < 0 else f"failed in round {number}"
+            first = self._graph.first_round
+            number = error.tag[0] // ROUND_NS - 1 - _longest_delay(self._graph) + first
+            when = f"failed before round {first}" if number < first else f"failed in round {number}"
             raise RuntimeFailure(f"Task '{error.reactor}' {when}: {error.summary}") from error
         except ReactorError as error:
             self._failed = True

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from runtimes.protocol import Runtime, RuntimeFailure, member_name, task_failure
-from workloads.dataflow import EdgeShape, Outputs, PortRef, Session, accept_array, item_of, read_only
+from workloads.dataflow import EdgeShape, Outputs, PortRef, Session, State, accept_array, item_of, read_only, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
@@ -75,6 +75,12 @@ class _Sender:
             target.put(read_only(array))
         return True
 
+    def sent(self) -> Any:
+        """What was sent last; only of a delayed port, whose values are not given by reference."""
+        if self.slot is not None:
+            return self.slot
+        return next(target.value for target in self.targets if isinstance(target, _Kept))
+
 
 @dataclass(slots=True)
 class _Target:
@@ -100,6 +106,19 @@ class _Target:
             self.inputs[self.port] = self.usual
         else:
             self.whole[self.item] = self.usual[self.item, ...]
+
+
+class _Kept(_Target):
+    """What a delayed port without declared memory gave: read when the state is asked for."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        super().__init__(inputs={}, port="", usual=None)
+        self.value: Any = None
+
+    def put(self, value: Any) -> None:
+        self.value = value
 
 
 class _ScatterTarget(_Target):
@@ -135,14 +154,12 @@ class SequentialSession(Session):
             for phase in range(self._phases)
         ]
         self._begun = False
-        self._round = 0
+        self._round = graph.first_round
         self._open = True
 
     def advance(self, rounds: int) -> NDArray[np.int64]:
         """Run `rounds` rounds; their durations in nanoseconds."""
-        if not self._begun:
-            self._begun = True
-            self._give_initial_values()
+        self._begin()
         stamps = [perf_counter_ns()]
         member = None
         try:
@@ -166,6 +183,15 @@ class SequentialSession(Session):
     def tallies(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Of every task its tallies."""
         return {path: [member.task.tallies() for member in members] for path, members in self._nodes.items()}
+
+    def state(self) -> State:
+        """Where the loop stands: what the tasks keep, and what the slots hold of delayed outputs."""
+        self._begin()
+        members = {
+            node.path: [state_of(member.task, self._in_flight(node, member)) for member in self._nodes[node.path]]
+            for node in self._graph.tasks
+        }
+        return State.of(self._graph, self._round, members)
 
     def close(self) -> None:
         """Close every task."""
@@ -211,6 +237,8 @@ class SequentialSession(Session):
             senders = [_Sender(source, spec, slot, by_reference) for slot in slots]
             for member, sender in zip(members, senders, strict=True):
                 member.senders[phase][source.name] = sender
+                if spec is None and self._graph.delay_of(source):
+                    sender.targets.append(_Kept())
             for edge in edges:
                 self._wire_edge(edge, senders, (phase + edge.delay) % self._phases)
 
@@ -244,24 +272,42 @@ class SequentialSession(Session):
         block = self._blocks[source]
         return read_only(block[phase % self._phases % len(block)])
 
-    def _give_initial_values(self) -> None:
-        """Put `initial` of every delayed source where the rounds before round 0 would have put values."""
+    def _begin(self) -> None:
+        """Before the first round put what came before it where those rounds would have put it."""
+        if self._begun:
+            return
+        self._begun = True
         for node in self._graph.tasks:
-            delays = {
-                port: max((e.delay for e in self._graph.edges_from(PortRef(node.path, port.name))), default=0)
-                for port in node.outputs
-            }
-            for member in self._nodes[node.path]:
+            for index, member in enumerate(self._nodes[node.path]):
                 try:
-                    values = {port: member.task.initial(port.name) for port, delay in delays.items() if delay}
+                    self._give_values_before(node, index, member)
                 except Exception as error:
-                    raise task_failure(member.name, 0, error) from error
-                for before in range(1, max(delays.values(), default=0) + 1):
-                    outputs = member.outputs[-before % self._phases]
-                    for port, value in values.items():
-                        if before <= delays[port] and (value is not None or port.always is not None):
-                            outputs[port.name] = value
-                    _send(member.senders[-before % self._phases], outputs)
+                    raise task_failure(member.name, self._round, error) from error
+
+    def _give_values_before(self, node: TaskNode, index: int, member: _Member) -> None:
+        values = {source.name: self._graph.values_before(source, index, member.task) for source in self._delayed(node)}
+        for before in range(1, max(map(len, values.values()), default=0) + 1):
+            phase = (self._round - before) % self._phases
+            outputs = member.outputs[phase]
+            for port, of_port in values.items():
+                if before <= len(of_port) and (of_port[-before] is not None or node.output(port).always is not None):
+                    outputs[port] = of_port[-before]
+            _send(member.senders[phase], outputs)
+
+    def _in_flight(self, node: TaskNode, member: _Member) -> dict[str, list[Any]]:
+        """What `member` gave on its delayed ports in the last rounds, the oldest first."""
+        return {
+            source.name: [
+                member.senders[(self._round - before) % self._phases][source.name].sent()
+                for before in range(self._graph.delay_of(source), 0, -1)
+            ]
+            for source in self._delayed(node)
+        }
+
+    def _delayed(self, node: TaskNode) -> list[PortRef]:
+        """The outputs of `node` with delayed edges."""
+        sources = [PortRef(node.path, port.name) for port in node.outputs]
+        return [source for source in sources if self._graph.delay_of(source)]
 
 
 def _built(node: TaskNode, index: int, seed: int) -> Task:

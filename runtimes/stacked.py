@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
 import msgspec
 import numpy as np
 
-from runtimes.protocol import Runtime, task_failure
+from runtimes.protocol import Runtime, not_resumed, task_failure
 from workloads.dataflow import Outputs, Session
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _open(graph: Graph, options: StackedOptions, _scratch: Path) -> StackedSessi
 
 def _refuses(graph: Graph, _options: StackedOptions) -> str | None:
     if graph.workload == _WORKLOAD:
-        return None
+        return not_resumed(graph)
     return (
         f"it stacks the networks of workload '{_WORKLOAD}', and '{graph.workload}' has none. "
         "Choose another runtime, as sequential or reactor."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from runtimes.protocol import RuntimeFailure
+from runtimes.protocol import RuntimeFailure, not_resumed
 from workloads.dataflow import Outputs, PortRef, Session, TaskContext
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def why_not(graph: Graph) -> str | None:
         return f"restart='{graph.parameters['restart']}': only an ended episode is reset here. Set restart='ended'"
     if graph.node("env").output("observation").array is None:
         return f"observations of '{graph.parameters['env_id']}' are no arrays, which cannot be put into one"
-    return None
+    return not_resumed(graph)
 
 
 def random_batches(space: Any, contexts: Sequence[TaskContext], purpose: str) -> Iterator[Any]:

@@ -54,16 +54,18 @@ class WorkerProcesses:
         self.rounds = 0
         """How many rounds are done, for messages."""
         self._owner = owner
-        self._context = start_context()
+        self.context = start_context()
         self._workers: list[_Worker] = []
+        self._early: dict[int, Any] = {}
+        """Answers that came before they were awaited."""
 
     def start(self, make: Callable[[], Any], *, members: Sequence[str], processor: int | None = None) -> None:
         """Start a process that calls `make`; `members` live there. It answers None when that is done.
 
         With `processor` it runs on that one alone, of those that this process may use.
         """
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(
             target=_main, name=f"worker-{len(self._workers)}", args=(make, processor, theirs), daemon=True
         )
         process.start()
@@ -84,13 +86,7 @@ class WorkerProcesses:
         Raises:
             RuntimeFailure: what it says has failed, or that it has died.
         """
-        try:
-            answer = _receive(self._workers[number].pipe)
-        except (EOFError, ConnectionError):
-            answer = self._death_of(number)
-        if isinstance(answer, RuntimeFailure):
-            raise answer
-        return answer
+        return self._early.pop(number) if number in self._early else self._received(number)
 
     def answers(self) -> list[Any]:
         """One answer of each process, in their order; a failure is raised as soon as it is known.
@@ -98,13 +94,22 @@ class WorkerProcesses:
         Raises:
             RuntimeFailure: as `answer`.
         """
-        answers: dict[int, Any] = {}
-        awaited: dict[Any, int] = {worker.pipe: number for number, worker in enumerate(self._workers)}
-        while awaited:
-            for pipe in connection.wait(list(awaited)):
-                number = awaited.pop(pipe)
-                answers[number] = self.answer(number)
+        while len(self._early) < len(self._workers):
+            self.look(None)
+        answers, self._early = self._early, {}
         return [answers[number] for number in sorted(answers)]
+
+    def look(self, timeout_s: float | None = 0.0) -> None:
+        """Take up answers that have come, or come within `timeout_s` (None: whenever), before they are awaited.
+
+        Each process has been given at most one order that it has not answered.
+
+        Raises:
+            RuntimeFailure: as `answer`.
+        """
+        pipes: dict[Any, int] = {w.pipe: number for number, w in enumerate(self._workers) if number not in self._early}
+        for pipe in connection.wait(list(pipes), timeout_s):
+            self._early[pipes[pipe]] = self._received(pipes[pipe])
 
     def ask(self, order: str, *arguments: Any) -> list[Any]:
         """Tell every process the same; their answers.
@@ -133,6 +138,20 @@ class WorkerProcesses:
             worker.process.close()
             worker.pipe.close()
         self._workers = []
+
+    def _received(self, number: int) -> Any:
+        """What process `number` answers next.
+
+        Raises:
+            RuntimeFailure: as `answer`.
+        """
+        try:
+            answer = _receive(self._workers[number].pipe)
+        except (EOFError, ConnectionError):
+            answer = self._death_of(number)
+        if isinstance(answer, RuntimeFailure):
+            raise answer
+        return answer
 
     def _death_of(self, number: int) -> RuntimeFailure:
         worker = self._workers[number]

@@ -8,6 +8,7 @@ tags wait there. A delayed edge is a connection with a delay of so many ticks.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ import xronos
 import xronos.experimental
 
 from runtimes.protocol import RuntimeFailure, member_name, task_failure
-from workloads.dataflow import EdgeShape, Outputs, PortRef, Session, accept_array, item_of, read_only
+from workloads.dataflow import EdgeShape, Outputs, PortRef, Session, State, accept_array, item_of, read_only, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,8 @@ class _Gate:
     def ask(self, rounds: int) -> list[int]:
         """Have the program run `rounds` rounds, unless it fails; when the first began, and when each ended."""
         self.stamps = []
+        if rounds == 0:
+            return self.stamps
         self._left = rounds
         self._go.release()
         self._drained.acquire()
@@ -81,10 +84,10 @@ class _Conductor(xronos.Reactor):
     beat = xronos.PeriodicTimerDeclaration(period=_TICK)
     begins = xronos.OutputPortDeclaration[int]()
 
-    def __init__(self, gate: _Gate) -> None:
+    def __init__(self, gate: _Gate, first_round: int) -> None:
         super().__init__()
         self.gate = gate
-        self.round = 0
+        self.round = first_round
 
     @xronos.reaction
     def begin(self, context: xronos.ReactionContext) -> Callable[[], None]:
@@ -178,19 +181,21 @@ class _Incoming:
             else (index if edge.shape is EdgeShape.ONE_TO_ONE else 0,)
         )
         self.ports = [xronos.experimental.InputPort[Any](f"in{number}_{sender}", reactor) for sender in self.senders]
-        self.before: list[Any] = [None] * len(self.ports)
-        """What each port stands for in the rounds before the senders' first values arrive."""
+        self._first_round = graph.first_round
+        self.before: list[list[Any]] = [[] for _ in self.ports]
+        """Of each port what its sender gave in the rounds before the first, the last of them last."""
 
     def reads(self, context: xronos.ReactionContext) -> tuple[str, Callable[[int], Any]]:
         """The name of the input, and what gives its value in a round."""
         triggers = [context.add_trigger(port) for port in self.ports]
         delay, before, edge = self.edge.delay, self.before, self.edge
+        first_of_sender = self._first_round + delay
 
         def one(number: int, at: int = 0) -> Any:
             trigger = triggers[at]
             if trigger.is_present():
                 return trigger.get()
-            return before[at] if number < delay else None
+            return before[at][number - first_of_sender] if number < first_of_sender else None
 
         if edge.shape is EdgeShape.GATHER:
             return edge.target.name, lambda number: [one(number, at) for at in range(len(triggers))]
@@ -213,16 +218,34 @@ class _Outgoing:
         self._by_reference = number == 1 and not scattered
         self.slots: list[NDArray[Any]] = [self.spec.zeros() for _ in range(number)] if self.spec is not None else []
         self.port = xronos.experimental.OutputPort[Any](f"out_{self.name}", reactor)
+        self._delay = graph.delay_of(source)
+        self._kept: list[Any] = [None] * (0 if self.slots else self._delay)
+        """Without memory of its own, what it gave in the last rounds."""
+
+    def give_before(self, first_round: int, values: Sequence[Any]) -> None:
+        """Keep `values` as those of the rounds before the first."""
+        for number, value in enumerate(values, first_round - len(values)):
+            if self.slots:
+                np.copyto(self.slots[number % len(self.slots)], value)
+            else:
+                self._kept[number % self._delay] = value
+
+    def in_flight(self, following: int) -> list[Any]:
+        """What it gave in as many rounds before round `following` as its longest delay, the oldest first."""
+        values = self.slots or self._kept
+        return [values[number % len(values)] for number in range(following - self._delay, following)]
 
     def sends(self, context: xronos.ReactionContext) -> Callable[[int, Mapping[str, Any]], None]:
         """What sends the value of a round, given what the task assigned."""
         effect, name = context.add_effect(self.port), self.name
-        spec = self.spec
+        spec, kept, delay = self.spec, self._kept, self._delay
         if spec is None:
 
-            def send(_number: int, assigned: Mapping[str, Any]) -> None:
+            def send(number: int, assigned: Mapping[str, Any]) -> None:
                 if assigned.get(name) is not None:
                     effect.set(assigned[name])
+                if delay:
+                    kept[number % delay] = assigned.get(name)
 
             return send
         slots, views = self.slots, [read_only(slot) for slot in self.slots]
@@ -251,23 +274,30 @@ class XronosSession(Session):
             RuntimeFailure: if a task cannot be built, or the program does not start.
         """
         self._graph = graph
-        self._round = 0
+        self._round = graph.first_round
+        self._begun = False
         self._open = True
         self._error: BaseException | None = None
         self._gate = _Gate()
         self._environment = xronos.Environment(fast=True)
-        self._firings = {
-            node.path: [
-                self._environment.create_reactor(f"{node.path}-{index}", _Firing, graph, node, index)
-                for index in range(node.members)
-            ]
-            for node in graph.tasks
-        }
+        # For each port and reaction xronos reads the source of every frame of the stack: a thread has few of them.
+        with ThreadPoolExecutor(1) as builder:
+            self._firings = builder.submit(self._reactors).result()
         self._connect()
         self._thread = threading.Thread(target=self._execute, name="xronos", daemon=True)
         self._thread.start()
         self._gate.await_program()
         self._check()
+
+    def _reactors(self) -> dict[str, list[_Firing]]:
+        """A reactor for each member, by path."""
+        return {
+            node.path: [
+                self._environment.create_reactor(f"{node.path}-{index}", _Firing, self._graph, node, index)
+                for index in range(node.members)
+            ]
+            for node in self._graph.tasks
+        }
 
     def advance(self, rounds: int) -> NDArray[np.int64]:
         """Run `rounds` rounds; their durations in nanoseconds.
@@ -277,8 +307,7 @@ class XronosSession(Session):
         """
         if not self._open or self._error is not None:
             raise RuntimeFailure("This session has failed or is closed. Open another one.")
-        if self._round == 0:
-            self._give_initial_values()
+        self._begin()
         at_ns = np.array(self._gate.ask(rounds), np.int64)
         self._check()
         self._round += rounds
@@ -291,6 +320,24 @@ class XronosSession(Session):
     def tallies(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Of every task its tallies."""
         return {path: [firing.task.tallies() for firing in firings] for path, firings in self._firings.items()}
+
+    def state(self) -> State:
+        """Where the program stands: what the tasks keep, and what they gave in the last rounds.
+
+        Raises:
+            GraphError: if a task has no state; names it.
+        """
+        if not self._open or self._error is not None:
+            raise RuntimeFailure("This session has failed or is closed. Open another one.")
+        self._begin()
+        members = {
+            path: [
+                state_of(firing.task, {o.name: o.in_flight(self._round) for o in _delayed(self._graph, firing)})
+                for firing in firings
+            ]
+            for path, firings in self._firings.items()
+        }
+        return State.of(self._graph, self._round, members)
 
     def close(self) -> None:
         """End the program and close every task."""
@@ -322,7 +369,7 @@ class XronosSession(Session):
             raise RuntimeFailure(f"The program of xronos failed in round {self._round}: {what}") from self._error
 
     def _connect(self) -> None:
-        conductor = self._environment.create_reactor("conductor", _Conductor, self._gate)
+        conductor = self._environment.create_reactor("conductor", _Conductor, self._gate, self._graph.first_round)
         for firings in self._firings.values():
             for firing in firings:
                 self._environment.connect(conductor.begins, firing.begins)
@@ -332,14 +379,18 @@ class XronosSession(Session):
                         (outgoing,) = (o for o in self._firings[source.task][sender].outgoing if o.name == source.name)
                         self._environment.connect(outgoing.port, port, delay=_TICK * delay if delay else None)
 
-    def _give_initial_values(self) -> None:
-        """Have every task say once what its delayed outputs carried before round 0."""
-        values: dict[tuple[PortRef, int], Any] = {}
+    def _begin(self) -> None:
+        """Before the first round have every task say what its delayed outputs carried in those before."""
+        if self._begun:
+            return
+        self._begun = True
+        first_round = self._graph.first_round
+        values: dict[tuple[PortRef, int], list[Any]] = {}
         for node in self._graph.tasks:
             for index, firing in enumerate(self._firings[node.path]):
-                for outgoing in firing.outgoing:
-                    if any(edge.delay for edge in self._graph.edges_from(outgoing.source)):
-                        values[outgoing.source, index] = _initial_of(firing, outgoing)
+                for outgoing in _delayed(self._graph, firing):
+                    before = values[outgoing.source, index] = _before(self._graph, firing, index, outgoing)
+                    outgoing.give_before(first_round, before)
         for firings in self._firings.values():
             for firing in firings:
                 for incoming in firing.incoming:
@@ -347,11 +398,16 @@ class XronosSession(Session):
                         incoming.before[:] = [values[incoming.edge.source, sender] for sender in incoming.senders]
 
 
-def _initial_of(firing: _Firing, outgoing: _Outgoing) -> Any:
+def _delayed(graph: Graph, firing: _Firing) -> list[_Outgoing]:
+    return [outgoing for outgoing in firing.outgoing if graph.delay_of(outgoing.source)]
+
+
+def _before(graph: Graph, firing: _Firing, index: int, outgoing: _Outgoing) -> list[Any]:
+    """What `firing` gave in the rounds before the first."""
     try:
-        value = firing.task.initial(outgoing.name)
+        values = graph.values_before(outgoing.source, index, firing.task)
         if outgoing.spec is None:
-            return value
-        return read_only(accept_array(value, outgoing.spec, str(outgoing.source)).copy())
+            return values
+        return [read_only(accept_array(value, outgoing.spec, str(outgoing.source)).copy()) for value in values]
     except Exception as error:
-        raise task_failure(firing.name_in_graph, 0, error) from error
+        raise task_failure(firing.name_in_graph, graph.first_round, error) from error

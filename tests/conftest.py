@@ -4,6 +4,7 @@ of what a failed test has started."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 from multiprocessing import forkserver, resource_tracker
@@ -37,6 +38,13 @@ hypothesis.settings.register_profile(
     "reactorbench", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("reactorbench")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_there_by_now_is_not_searched_for_garbage() -> None:
+    """What pytest has collected and libraries keep is millions of objects: to look through them takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

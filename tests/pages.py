@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +53,20 @@ def commands_in(page: Path) -> list[Command]:
     ]
 
 
+def examples_in(page: Path, prefix: str) -> dict[str, Command]:
+    """The files of a page whose names begin with `prefix`, with the commands that run them."""
+    commands = {command.line.split()[-1]: command for command in commands_in(page)}
+    return {name: commands[name] for name in files_in(page) if name.startswith(prefix)}
+
+
+def run_here(page: Path, name: str) -> tuple[str, dict[str, Any]]:
+    """Run a file of a page in this process, which has imported already what takes long: what it prints, and names."""
+    printed, names = io.StringIO(), {"__name__": "__main__"}
+    with contextlib.redirect_stdout(printed):
+        exec(compile(files_in(page)[name], name, "exec"), names)
+    return printed.getvalue(), names
+
+
 def code_blocks_in(page: Path) -> int:
     """How many blocks of Python code a page shows."""
     return len(re.findall(r"^```python$", page.read_text(encoding="utf-8"), re.MULTILINE))
@@ -91,3 +107,79 @@ def _headings_of(page: Path) -> set[str]:
 def _shape(line: str) -> str:
     """A line without its numbers and with single spaces."""
     return " ".join(_NUMBER.sub("#", line).split())
+
+
+MADE = {"replay": "replay.md", "learning": "training.md", "training": "training.md"}
+"""Parts of pages that are made from published records, and the page of each."""
+
+
+def with_made_part(text, part, made):
+    """A page with `made` between the two comments that say what is made."""
+    between = re.compile(
+        rf"(?<=<!-- made by scripts/refresh-docs {part} -->\n).*?(?=<!-- end of what is made -->\n)", re.DOTALL
+    )
+    assert between.search(text), "The page lost its comments."
+    return between.sub(lambda _: made, text, count=1)
+
+
+def made_part(repository, part):
+    """What the published records say of a part, as its page shows it; nothing where there are none."""
+    made = {"replay": _replay, "learning": _learning, "training": _training}[part]
+    return made(repository / "results" / "published")
+
+
+def _replay(published):
+    """How fast replay buffers are."""
+    from harness.plan import PlanFile
+    from harness.records import RecordFile
+    from harness.replay import ReplayRun
+    from harness.replay_report import markdown_replay
+    from harness.report import machine_line
+
+    parts = []
+    for folder in (published / "replay", published / "replay-sweep"):
+        records = RecordFile(folder).read()
+        if records:
+            run = ReplayRun(records, PlanFile(folder).read_if_there())
+            text = markdown_replay(run, machine_line(record.machine for record in records))
+            parts.append(_sunk(text))
+    return "\n".join(parts)
+
+
+def _learning(published):
+    """How returns grow."""
+    from harness.learning.records import LearningFile
+    from harness.learning.report import markdown_learning
+    from harness.learning.summary import summarise_learning
+    from harness.plan import PlanFile
+    from harness.report import machine_line
+
+    folder = published / "training-learning"
+    trainings = LearningFile(folder).trainings()
+    if not trainings:
+        return ""
+    rows = summarise_learning(trainings, PlanFile(folder).read_if_there())
+    text = markdown_learning(rows, (), machine_line(trained.record.machine for trained in trainings))
+    picture = f"../results/published/{folder.name}/figures/learning.png"
+    return f"![Returns by environment steps, and by seconds of training]({picture})\n\n{text}"
+
+
+def _training(published):
+    """How fast actors and learners are."""
+    from harness.plan import PlanFile, in_plan_order
+    from harness.records import RecordFile
+    from harness.report import machine_line, markdown_table
+    from harness.summary import summarise
+
+    folder = published / "training"
+    records = RecordFile(folder).read()
+    if not records:
+        return ""
+    rows = summarise(in_plan_order(records, PlanFile(folder).read_if_there()))
+    machine = machine_line(record.machine for record in records)
+    return f"{markdown_table(rows)}\nMeasured on: {machine}.\n"
+
+
+def _sunk(text):
+    """Tables without their title, their headings one level down."""
+    return re.sub(r"^## ", "### ", text.partition("\n\n")[2], flags=re.MULTILINE)

@@ -97,7 +97,8 @@ def repository_with(source: Path, folder: Path, names: tuple[str, ...]) -> Repos
     """
     this = Repository(folder / "repository", folder / "temporary")
     this.temporary.mkdir()
-    for name in (*names, "scripts", "pyproject.toml", "constraints.txt", "runtimes/reactor/_native.c"):
+    native = ("runtimes/reactor/_native.c", "workloads/replay/_tree.pyx", "workloads/replay/native")
+    for name in (*names, *native, "scripts", "pyproject.toml", "constraints.txt"):
         target = this.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if (source / name).is_dir():

@@ -12,10 +12,26 @@ import pytest
 import runtimes.reactor
 from runtimes.reactor import Tag, Timeline, ms
 from runtimes.reactor.timeline import waiting_for
-from tests.pages import Command, code_blocks_in, commands_in, dead_links_in, files_in, run
+from tests.pages import (
+    MADE,
+    Command,
+    code_blocks_in,
+    commands_in,
+    dead_links_in,
+    examples_in,
+    files_in,
+    made_part,
+    run,
+    run_here,
+    with_made_part,
+)
 
-RUNNING = ("reactors-tutorial.md", "reactors-how-to.md", "reactors-explained.md")
-PAGES = (*RUNNING, "reactors-reference.md", "measuring.md")
+RUNNING = (
+    *("reactors-tutorial.md", "reactors-how-to.md", "reactors-explained.md"),
+    *("replay.md", "resuming.md", "asynchronous.md", "training.md"),
+)
+FRAMEWORKS = "replay-frameworks.md"  # tests/workloads/replay run its files, each where its framework is imported
+PAGES = (*RUNNING, FRAMEWORKS, "reactors-reference.md", "measuring.md")
 
 
 @pytest.fixture
@@ -25,7 +41,7 @@ def docs(repository):
 
 def modules_of(command):
     """The files that a command of a page runs."""
-    return [word.removesuffix(".py") for word in shlex.split(command.line) if word.endswith(".py")]
+    return [word.removesuffix(".py") for word in shlex.split(command.line) if word.endswith((".py", ".toml"))]
 
 
 def imported_by(text):
@@ -44,18 +60,29 @@ def test_every_command_of_a_page_prints_what_the_page_shows(docs, page, tmp_path
         assert command.agrees_with(done.stdout), f"{command.line}\n{done.stdout}"
 
 
-@pytest.mark.parametrize("page", RUNNING)
+@pytest.mark.parametrize("page", [*RUNNING, FRAMEWORKS])
 def test_every_code_block_of_a_page_is_a_file_that_its_commands_run(docs, page):
     files = {name.removesuffix(".py"): text for name, text in files_in(docs / page).items()}
-    assert len(files) == code_blocks_in(docs / page)
+    assert len([name for name in files if not name.endswith(".toml")]) == code_blocks_in(docs / page)
     reached = set()
     waiting = [module for command in commands_in(docs / page) for module in modules_of(command)]
     while waiting:
         module = waiting.pop()
         if module in files and module not in reached:
             reached.add(module)
-            waiting.extend(imported_by(files[module]))
+            if not module.endswith(".toml"):
+                waiting.extend(imported_by(files[module]))
     assert reached == set(files)
+
+
+def test_every_file_of_the_page_on_frameworks_is_one_that_a_test_runs(docs):
+    tested = ("own_loop", "stable_baselines3", "tianshou", "torchrl")
+    assert [name for name in files_in(docs / FRAMEWORKS) if not name.startswith(tested)] == []
+
+
+def test_the_loop_of_the_page_on_frameworks_prints_what_the_page_shows(docs):
+    for name, command in examples_in(docs / FRAMEWORKS, "own_loop").items():
+        assert run_here(docs / FRAMEWORKS, name)[0] == command.output
 
 
 def test_another_output_does_not_agree_with_a_page():
@@ -90,6 +117,12 @@ def test_the_reference_is_what_the_docstrings_say(docs, repository, tmp_path):
     assert (docs / "reactors-reference.md").read_text(encoding="utf-8") == done.stdout, (
         "Run scripts/refresh-docs reference."
     )
+
+
+@pytest.mark.parametrize("part", MADE)
+def test_what_a_page_says_of_measurements_is_what_the_published_records_say(docs, repository, part):
+    text = (docs / MADE[part]).read_text(encoding="utf-8")
+    assert text == with_made_part(text, part, made_part(repository, part)), f"Run scripts/refresh-docs {part}."
 
 
 def test_every_public_name_of_the_library_stands_in_the_reference(docs):

@@ -27,6 +27,15 @@ UTILITIES = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "mkdir", "
 UTILITIES_OF_BUILDS = ("find", "getconf", "grep", "mktemp", "mv", "sed", "sort", "tail", "tar")
 TOOLS = ("mypy", "pyright", "pytest", "reactorbench", "ruff")
 
+# What an installation depends on.
+INSTALLED_FROM = (
+    "pyproject.toml",
+    "constraints.txt",
+    "runtimes/reactor/_native.c",
+    "workloads/replay/_tree.pyx",
+    "workloads/replay/native/tree.c",
+)
+
 # Makes an environment as `python -m venv` does, and fails where a file named after its command says so.
 PYTHON = """#!/usr/bin/env bash
 case $* in
@@ -149,7 +158,7 @@ class Checkout:
 def checkout(repository, tmp_path):
     checkout = Checkout(tmp_path.resolve())
     shutil.copytree(repository / "scripts", checkout.folder / "scripts")
-    for name in ("pyproject.toml", "constraints.txt", "runtimes/reactor/_native.c"):
+    for name in INSTALLED_FROM:
         checkout.write(name, name)
     checkout.write("bin/python3", PYTHON)
     checkout.write("bin/cc")
@@ -167,7 +176,7 @@ def test_an_environment_is_made_and_torch_comes_first_under_its_pin(checkout):
     assert done.returncode == 0, done.stderr
     assert checkout.calls() == [
         "venv",
-        "pip -c constraints.txt setuptools torch",
+        "pip -c constraints.txt setuptools cython torch",
         "pip -c constraints.txt --no-build-isolation --editable .[test,lint]",
     ]
 
@@ -181,7 +190,7 @@ def test_nothing_is_installed_or_said_where_nothing_changed(checkout):
     assert (checkout.calls(), done.stdout, done.stderr, done.returncode) == ([], "", "", 0)
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "runtimes/reactor/_native.c"])
+@pytest.mark.parametrize("name", INSTALLED_FROM)
 def test_a_change_of_what_is_installed_installs_again_in_the_same_environment(checkout, name):
     checkout.set_up("test")
     checkout.calls()
@@ -372,6 +381,19 @@ def test_the_scripts_about_the_paper_set_up_and_call_their_command(checkout, scr
     assert calls[-1] == f"reactorbench {passed_on}"
 
 
+def test_the_script_on_replay_buffers_sets_up_their_peers_and_measures_both_suites_with_its_options(checkout):
+    done = checkout.run("scripts/replay", "--small")
+
+    assert done.returncode == 0, done.stderr
+    calls = checkout.calls()
+    assert any(".[replay-peers]" in call for call in calls)
+    assert [call for call in calls if call.startswith("reactorbench")] == [
+        "reactorbench replay --suite replay --small",
+        "reactorbench replay --suite replay-sweep --small",
+        "reactorbench claims results/runs/replay",
+    ]
+
+
 @pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool != "reactorbench"])
 def test_a_check_that_fails_is_named_and_stops_none_of_the_others(checkout, tool):
     checkout.write(f"{tool}-fails")
@@ -517,6 +539,7 @@ def free_threaded(checkout):
         checkout.write(name, text.replace("FOLDER", str(checkout.folder)))
     checkout.write("bin/xz")
     checkout.write("tests/reactor/test_modes.py")
+    checkout.write("tests/workloads/replay/test_tree.py", "from workloads.replay import SumTree\n")
     checkout.write("tests/runtimes/test_reactor_ports.py", "from runtimes.reactor import Input\n")
     return checkout
 
@@ -539,10 +562,11 @@ def test_the_librarys_tests_and_its_benchmark_run_on_the_free_threaded_interpret
     done = run_free_threaded(free_threaded, "-k", "ports", FREE_THREADED_PYTHON=at_hand(free_threaded))
 
     calls = free_threaded.calls()
+    tests = ("reactor/test_modes.py", "runtimes/test_reactor_ports.py", "workloads/replay/test_tree.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("All checks passed, without the GIL.\n")
     assert calls[-2:] == [
-        "-m pytest tests/reactor/test_modes.py tests/runtimes/test_reactor_ports.py -k ports",
+        f"-m pytest {' '.join(f'tests/{name}' for name in tests)} -k ports",
         "scripts/reactor-overhead --executors inline,threads --quick",
     ]
     assert {call.split()[0] for call in calls[:-2]} == {"pip"}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CARDS_OF_HAND", "greedy_policy", "mean_return", "rewards_of", "shuffled_decks"]
+__all__ = ["CARDS_OF_HAND", "greedy_policy", "returns_of", "rewards_of", "shuffled_decks"]
 
 CARDS_OF_HAND = 40
 """More than a hand can take: two each, and with many aces at most 20 more for the player and 10 for the dealer."""
@@ -35,12 +35,12 @@ def greedy_policy(best_actions: Callable[[NDArray[np.float32]], NDArray[Any]]) -
     return best_actions(states.astype(np.float32)).reshape(TABLE_SHAPE)
 
 
-def mean_return(policy: NDArray[Any], hands: int, rng: np.random.Generator) -> float:
-    """The mean reward of `hands` hands; its standard error is 0.95 / sqrt(hands) at most."""
-    total = 0.0
-    for begin in range(0, hands, _HANDS_AT_A_TIME):
-        total += rewards_of(policy, shuffled_decks(min(_HANDS_AT_A_TIME, hands - begin), rng)).sum()
-    return total / hands
+def returns_of(policy: NDArray[Any], hands: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The rewards of so many hands, shape `(hands,)`; their mean has a standard error of 0.95 / sqrt(hands) at most."""
+    starts = range(0, hands, _HANDS_AT_A_TIME)
+    return np.concatenate(
+        [rewards_of(policy, shuffled_decks(min(_HANDS_AT_A_TIME, hands - begin), rng)) for begin in starts]
+    )
 
 
 def shuffled_decks(hands: int, rng: np.random.Generator) -> NDArray[np.int64]:

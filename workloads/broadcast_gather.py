@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -17,6 +17,8 @@ import numpy as np
 from workloads.dataflow import ArraySpec, GraphBuilder, Output, Task, Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from workloads.dataflow import Graph, Inputs, Outputs, TaskContext
 
 __all__ = ["WORKLOAD", "Parameters"]
@@ -65,6 +67,14 @@ class Source(Task):
         outputs["payload"][...] = self._round
         self._round += 1
 
+    def state(self) -> Mapping[str, Any]:
+        """The number of the next round."""
+        return {"round": self._round}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with it."""
+        self._round = state["round"]
+
 
 class Actor(Task):
     """Gives back what it receives."""
@@ -83,6 +93,10 @@ class Actor(Task):
         else:
             outputs["echo"] = inputs["payload"]
 
+    def state(self) -> Mapping[str, Any]:
+        """It keeps nothing."""
+        return {}
+
 
 class Sink(Task):
     """Receives all echoes, and leaves it at that."""
@@ -92,6 +106,10 @@ class Sink(Task):
 
     def fire(self, inputs: Inputs, outputs: Outputs) -> None:
         """Do nothing."""
+
+    def state(self) -> Mapping[str, Any]:
+        """It keeps nothing."""
+        return {}
 
 
 def build(parameters: Parameters, seed: int) -> Graph:

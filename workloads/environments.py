@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workloads.dataflow import ArraySpec, Task
+from workloads.dataflow import ArraySpec, GraphError, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -261,6 +261,17 @@ class LocalEnvironment(Task):
         if self._ale is None:
             return {"resets": self._resets}
         return {"resets": self._resets, "emulator_frames": self._ale.getFrameNumber() - self._frames_not_stepped}
+
+    def state(self) -> Mapping[str, Any]:
+        """It has none.
+
+        Raises:
+            GraphError: always.
+        """
+        raise GraphError(
+            f"a {type(self).__name__} keeps no record of its actions, which would slow what it is there to measure. "
+            "Nothing is learnt here that a later run could go on with; run it again instead."
+        )
 
     def member(self) -> Env[Any, Any]:
         """This task's environment for a library that steps and resets environments itself, instead of `fire`.

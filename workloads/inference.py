@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from workloads.dataflow import ArraySpec, Digest, GraphBuilder, Output, Task, Workload
+from workloads.dataflow import ArraySpec, Digest, GraphBuilder, GraphError, Output, Task, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,6 +109,10 @@ class Agent(Task):
         self._weighted_sum(biases, weights, values, out=sums)
         outputs["action"][()] = self._scores.argmax()
 
+    def state(self) -> Mapping[str, Any]:
+        """It keeps nothing: its network is drawn when it is built, and not trained."""
+        return {}
+
 
 class Environment(Task):
     """The environment, which takes one step a round with the actions of all agents."""
@@ -160,6 +164,17 @@ class Environment(Task):
             "observed": observed.hexdigest(),
             **counted,
         }
+
+    def state(self) -> Mapping[str, Any]:
+        """It has none.
+
+        Raises:
+            GraphError: always.
+        """
+        raise GraphError(
+            "the environment of workload 'inference' keeps no record of its actions, which would slow what it is there "
+            "to measure. Nothing is learnt here that a later run could go on with; run it again instead."
+        )
 
     def close(self) -> None:
         """Close the environment."""

@@ -23,15 +23,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from workloads.blackjack import greedy_policy, mean_return
+from workloads.blackjack import greedy_policy, returns_of
 from workloads.dataflow import ArraySpec, GraphBuilder, Output, Task, Workload
 from workloads.environments import spaces_of
+from workloads.episodes import Continued
 from workloads.policies import aligned_empty
 from workloads.q_environment import BLACKJACK, BLACKJACK_SCALE, encoder_of, interface_of, make_raw
 from workloads.q_network import ActingNetwork, NetworkShape, initial_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from workloads.dataflow import Graph, Inputs, Outputs, TaskContext
     from workloads.q_environment import Encoder
 
-__all__ = ["WORKLOAD", "Parameters", "greedy_return", "network_of"]
+__all__ = ["WORKLOAD", "Parameters", "evaluate", "network_of"]
 
 Sampling = Literal["uniform", "oldest"]
 
@@ -47,6 +48,9 @@ DISCOUNT = 0.99
 LEARNING_RATE = 0.01
 UPDATES_PER_TARGET = 10
 """The target network is copied from the learnt one after updates 0, 10, 20 and so on."""
+
+_EVALUATION = 2**31
+"""Begins the seed of evaluations, which no graph's seed follows."""
 
 SAMPLED = "sampled_"
 """Begins the names of the replay's outputs, to tell them from its inputs."""
@@ -113,16 +117,22 @@ def network_of(parameters: Parameters) -> NetworkShape:
     return NetworkShape(features=interface.features, hidden=parameters.hidden, actions=interface.actions)
 
 
-def greedy_return(parameters: Parameters, weights: NDArray[np.float32], hands: int, rng: np.random.Generator) -> float:
-    """The mean reward of `hands` hands of Blackjack, played greedily with a learner's `weights`.
+def evaluate(
+    parameters: Parameters, tallies: Mapping[str, Sequence[Mapping[str, Any]]], episodes: int, seed: int
+) -> list[float]:
+    """The rewards of so many hands of Blackjack, played greedily with the learner's weights in `tallies`.
+
+    Other hands for every seed, or what is special about them would be the same in all and missing from an interval
+    over seeds; and none of those that are trained on.
 
     Raises:
         ValueError: for another environment.
     """
     if parameters.env_id != BLACKJACK:
         raise ValueError(f"env_id='{parameters.env_id}' cannot be evaluated in hands. Set env_id='{BLACKJACK}'.")
+    (learner,) = tallies["learner"]
     network = ActingNetwork(network_of(parameters))
-    network.load(weights)
+    network.load(learner["weights"])
     encode = _encoder(parameters)
 
     def best_actions(states: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -130,7 +140,8 @@ def greedy_return(parameters: Parameters, weights: NDArray[np.float32], hands: i
         encode(states, features)
         return network.best_actions(features)
 
-    return mean_return(greedy_policy(best_actions), hands, rng)
+    rewards = returns_of(greedy_policy(best_actions), episodes, np.random.default_rng([_EVALUATION, seed]))
+    return [float(reward) for reward in rewards]
 
 
 def _encoder(parameters: Parameters) -> Encoder:
@@ -159,7 +170,7 @@ class Rollout(Task):
     def __init__(self, context: TaskContext, *, parameters: Parameters) -> None:
         """Make the environment and begin its first episode."""
         interface = interface_of(parameters.env_id)
-        self._env = make_raw(parameters.env_id)
+        self._env = Continued(make_raw(parameters.env_id), context.seed_int("environment"))
         self._actions, self._first_action = interface.actions, interface.first_action
         self._steps, self._epsilon = parameters.steps, parameters.epsilon
         self._rng = context.rng("exploration")
@@ -169,17 +180,19 @@ class Rollout(Task):
         self._features = aligned_empty((interface.features,))
         self._resets = 0
         self._reward = 0.0
-        self._encode(self._env.reset(seed=context.seed_int("environment"))[0], self._features)
+        self._encode(self._env.begin(), self._features)
 
     def fire(self, inputs: Inputs, outputs: Outputs) -> None:
         """Take the steps of one round."""
         self._network.load(inputs["weights"])
-        features, encode, best_action, step = self._features, self._encode, self._network.best_action, self._env.step
+        features, encode, best_action = self._features, self._encode, self._network.best_action
+        step = self._env.env.step
         observations, next_observations = outputs["observations"], outputs["next_observations"]
         actions, rewards, terminations = outputs["actions"], outputs["rewards"], outputs["terminated"]
         # Drawn for the whole round: one by one, they would cost as much as the network.
         explored = (self._rng.random(self._steps) < self._epsilon).tolist()
         actions_if_explored = self._rng.integers(self._actions, size=self._steps).tolist()
+        observation: Any = None
         for at, (explore, action) in enumerate(zip(explored, actions_if_explored, strict=True)):
             observations[at] = features
             chosen = action if explore else best_action(features)
@@ -189,12 +202,29 @@ class Rollout(Task):
             actions[at], rewards[at], terminations[at] = chosen, reward, terminated
             if terminated or truncated:
                 self._resets += 1
-                encode(self._env.reset()[0], features)
+                observation = self._env.begin_next(at + 1)
+                encode(observation, features)
         self._reward += float(rewards.sum(dtype=np.float64))
+        self._env.took((self._first_action + actions).tolist(), observation)
 
     def tallies(self) -> Mapping[str, Any]:
         """Episodes that ended, and the sum of all rewards."""
         return {"resets": self._resets, "reward": self._reward}
+
+    def state(self) -> Mapping[str, Any]:
+        """Where the environment and the stream of explored actions are, and the tallies; weights are sent anew."""
+        return {
+            "environment": self._env.state(),
+            "exploration": self._rng.bit_generator.state,
+            "resets": self._resets,
+            "reward": self._reward,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._encode(self._env.restore(state["environment"]), self._features)
+        self._rng.bit_generator.state = state["exploration"]
+        self._resets, self._reward = state["resets"], state["reward"]
 
     def close(self) -> None:
         """Close the environment."""
@@ -229,6 +259,22 @@ class Replay(Task):
         for name, kept in self._kept.items():
             # All indices are valid; any mode but `raise` writes straight into the output.
             np.take(kept, indices, axis=0, out=outputs[SAMPLED + name], mode="clip")
+
+    def state(self) -> Mapping[str, Any]:
+        """What it keeps of transitions, where the next goes, and the stream that it draws from."""
+        return {
+            "kept": {name: kept[: self._size] for name, kept in self._kept.items()},
+            "next": self._next,
+            "sampling": self._rng.bit_generator.state,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._size = len(state["kept"]["actions"])
+        for name, kept in self._kept.items():
+            kept[: self._size] = state["kept"][name]
+        self._next = state["next"]
+        self._rng.bit_generator.state = state["sampling"]
 
     def _draw(self) -> NDArray[np.int64]:
         """Indices of the minibatches, shape `(updates, minibatch)`."""
@@ -276,6 +322,27 @@ class Learner(Task):
     def tallies(self) -> Mapping[str, Any]:
         """Updates so far, and the weights."""
         return {"updates": self._updates, "weights": self._weights.detach().numpy().copy()}
+
+    def state(self) -> Mapping[str, Any]:
+        """Both networks, and what Adam keeps: before the first update nothing."""
+        adam = self._optimizer.state_dict()["state"].get(0, {})
+        return {
+            "weights": self._weights.detach().numpy(),
+            "target": self._target.numpy(),
+            "adam": {name: tensor.numpy() for name, tensor in adam.items()},
+            "updates": self._updates,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        torch = self._torch
+        with torch.no_grad():
+            self._weights.copy_(torch.tensor(state["weights"]))
+            self._target.copy_(torch.tensor(state["target"]))
+        if state["adam"]:
+            adam = {name: torch.tensor(array) for name, array in state["adam"].items()}
+            self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": {0: adam}})
+        self._updates = state["updates"]
 
     def _update(
         self, *, observations: Tensor, actions: Tensor, rewards: Tensor, next_observations: Tensor, terminated: Tensor
@@ -366,4 +433,5 @@ WORKLOAD = Workload(
     build=build,
     check=check,
     requires=("gymnasium", "torch"),
+    evaluate=evaluate,
 )

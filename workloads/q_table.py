@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from workloads.dataflow import ArraySpec, GraphBuilder, Output, Task, Workload
+from workloads.episodes import Continued
 from workloads.q_environment import discrete_interface_of, make_raw
 
 if TYPE_CHECKING:
@@ -64,14 +65,14 @@ class Actor(Task):
     def __init__(self, context: TaskContext, *, parameters: Parameters) -> None:
         """Make the environment and begin its first episode."""
         interface = discrete_interface_of(parameters.env_id)
-        self._env = make_raw(parameters.env_id)
+        self._env = Continued(make_raw(parameters.env_id), context.seed_int("environment"))
         self._first_action, self._actions = interface.first_action, interface.actions
-        self._first_state = int(self._env.observation_space.start)  # type: ignore[attr-defined] # it is Discrete
+        self._first_state = int(self._env.env.observation_space.start)  # type: ignore[attr-defined] # it is Discrete
         self._parameters = parameters
         self._rng = context.rng("exploration")
         self._resets = 0
         self._reward = 0.0
-        self._state = self._restart(seed=context.seed_int("environment"))
+        self._state = int(self._env.begin()) - self._first_state
 
     def fire(self, inputs: Inputs, outputs: Outputs) -> None:
         """Take the steps of one round."""
@@ -81,31 +82,50 @@ class Actor(Task):
         explored = (self._rng.random(steps) < self._parameters.epsilon).tolist()
         actions_if_explored = self._rng.integers(self._actions, size=steps).tolist()
         choices = self._rng.random(steps).tolist()
-        state = self._state
+        state, step, first_action, first_state = self._state, self._env.env.step, self._first_action, self._first_state
+        taken: list[int] = []
+        take = taken.append
+        observation: Any = None
         for explore, action, choice in zip(explored, actions_if_explored, choices, strict=True):
             values = table[state]
             chosen = action if explore else _best(values, choice)
-            observation, reward, terminated, truncated, _ = self._env.step(self._first_action + chosen)
-            state = int(observation) - self._first_state
+            acted = first_action + chosen
+            take(acted)
+            observation, reward, terminated, truncated, _ = step(acted)
+            state = int(observation) - first_state
             target = float(reward) if terminated else float(reward) + DISCOUNT * max(table[state])
             values[chosen] += rate * (target - values[chosen])
             self._reward += float(reward)
             if terminated or truncated:
                 self._resets += 1
-                state = self._restart(seed=None)
+                observation = self._env.begin_next(len(taken))
+                state = int(observation) - first_state
         self._state = state
+        self._env.took(taken, observation)
         outputs["learnt"][...] = table
 
     def tallies(self) -> Mapping[str, Any]:
         """Episodes that ended, and the sum of all rewards."""
         return {"resets": self._resets, "reward": self._reward}
 
+    def state(self) -> Mapping[str, Any]:
+        """Where the environment and the stream of explored actions are, and the tallies; tables are sent anew."""
+        return {
+            "environment": self._env.state(),
+            "exploration": self._rng.bit_generator.state,
+            "resets": self._resets,
+            "reward": self._reward,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._state = int(self._env.restore(state["environment"])) - self._first_state
+        self._rng.bit_generator.state = state["exploration"]
+        self._resets, self._reward = state["resets"], state["reward"]
+
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
-
-    def _restart(self, seed: int | None) -> int:
-        return int(self._env.reset(seed=seed)[0]) - self._first_state
 
 
 class Average(Task):
@@ -131,6 +151,14 @@ class Average(Task):
     def tallies(self) -> Mapping[str, Any]:
         """The table."""
         return {"table": self._table.copy()}
+
+    def state(self) -> Mapping[str, Any]:
+        """The table."""
+        return {"table": self._table}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from it."""
+        self._table[...] = state["table"]
 
 
 def _best(values: Sequence[float], choice: float) -> int:

@@ -25,32 +25,41 @@ from harness.conformance.graphs import (
     GROUPS,
     NATIVE_CELLS,
     RANDOM,
+    ROUNDS_BEFORE,
     alone,
     cell_graph,
     failing_graph,
     parts_of,
     random_graphs,
+    resumed,
     speakers,
+    stated,
     union,
+    whole,
 )
 from harness.conformance.leftovers import GRACE_S, watched
 from harness.conformance.tasks import plain
-from workloads.dataflow import Digest, EdgeShape
+from workloads.dataflow import Digest, EdgeShape, Session, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from runtimes.protocol import Runtime
-    from workloads.dataflow import Graph, Session
+    from workloads.dataflow import Graph
 
-__all__ = ["OTHER_SEED", "ROUNDS", "SEED", "Part", "Ran", "Subject", "sequential_part"]
+__all__ = ["OTHER_SEED", "ROUNDS", "SEED", "Part", "Ran", "Subject", "sequential_part", "uninterrupted_tallies"]
 
 SEED, OTHER_SEED = 3, 4
 _STEPS = (1, 1, 2, 4)
 """Rounds of the calls of `advance`, in order."""
 ROUNDS = sum(_STEPS)
+_ASKED_AFTER = 2
+"""Rounds after which a session is asked for its state; it then goes on."""
 _LIMIT_S = 120.0
 """No run takes longer; starting a cluster on a busy machine may take half a minute."""
+
+RESUMED = "resumed"
+"""The name of a graph that goes on from a state."""
 
 Graphs = dict[str, "Graph | str"]
 """Graphs by name, or why one cannot be built here."""
@@ -77,6 +86,8 @@ class Ran:
     received: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     """After each call, in a plain form."""
     tallies: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    state: State | Exception | None = None
+    """What it gave when it was asked for its state, or raised; None if it never gives one."""
     closed: dict[str, list[int]] = field(default_factory=dict)
     """Of each speaker the numbers of the processes that closed it."""
     closed_again: Exception | None = None
@@ -91,12 +102,31 @@ class Part:
 
     graph: Graph
     ran: Ran
+    references: list[Part] = field(default_factory=list)
+    """The same on the plain loop, once it has been asked for."""
 
     def digests(self) -> list[str]:
         """Of what the observed tasks received after each call of `advance`, and of all tallies at the end."""
         values = [{node.path: step.get(node.path) for node in self.graph.tasks} for step in self.ran.received]
         tallies = {node.path: plain(list(self.ran.tallies.get(node.path, ()))) for node in self.graph.tasks}
         return [_digest(repr(value)) for value in (*values, tallies)]
+
+    def tallies(self) -> list[list[Mapping[str, Any]]]:
+        """Of every task and member the tallies."""
+        return [list(self.ran.tallies[node.path]) for node in self.graph.tasks]
+
+    def state(self) -> str:
+        """A digest of where this part stood when the session was asked.
+
+        Raises:
+            Exception: what the session raised then.
+        """
+        state = self.ran.state
+        if isinstance(state, Exception):
+            raise state
+        assert state is not None
+        members = {node.path: [(m.kept, m.in_flight) for m in state.tasks[node.path]] for node in self.graph.tasks}
+        return _digest(repr((state.round - self.graph.first_round, _sorted(plain(members)))))
 
 
 @dataclass(eq=False, repr=False)
@@ -143,11 +173,26 @@ class Subject:
         else:
             chosen, key = replace(self, options=_with_workers(self.options, workers)), ("random", workers)
             if key not in self._runs:
-                self._runs[key] = chosen._run(lambda _: dict(random_graphs(OTHER_SEED)))  # noqa: SLF001 - its own class
+                self._runs[key] = chosen._run(lambda _: {**random_graphs(OTHER_SEED), RESUMED: resumed(OTHER_SEED)})  # noqa: SLF001 - its own class
             parts = self._runs[key]
         if not any(isinstance(part, Part) for part in parts.values()):
             self._taken(next(iter(parts.values())))
         return [self._taken(part) for part in parts.values() if isinstance(part, Part)]
+
+    def resumed(self, workers: int | None = None) -> Part:
+        """What a graph gave that goes on from a state, with so many workers where that is an option."""
+        if workers is None:
+            return self._taken(self._main().get(RESUMED, "it runs none of its graphs"))
+        self.random(workers)
+        return self._taken(self._runs["random", workers][RESUMED])
+
+    def stating(self) -> dict[str, Part]:
+        """All parts of its sessions that can tell a state, by name; skips where it gives none."""
+        found = {name: part for name, part in self._main().items() if isinstance(part, Part) and part.ran.error is None}
+        told = {name: part for name, part in found.items() if part.ran.state is not None}
+        if not told:
+            pytest.skip(f"{self.runtime.name} does not tell where it stands")
+        return told
 
     def failure(self, how: str) -> Ran:
         """What became of a graph whose member fails in the way of `how`; skips where it is refused."""
@@ -183,12 +228,13 @@ class Subject:
         if reason is not None:
             native = self._run_native()
             others = self._run(lambda diary: {"alone": alone(SEED, diary)})
-            return native | others | dict.fromkeys((*GROUPS, RANDOM), reason)
+            return native | others | dict.fromkeys((*GROUPS, RANDOM, RESUMED), reason)
         found = self._run(
             lambda diary: {
                 "speakers": speakers(GROUPS, SEED, diary),
-                **{cell.name: cell_graph(cell, SEED) for cell in CELLS},
+                **{cell.name: stated(cell, SEED) for cell in CELLS},
                 **random_graphs(SEED),
+                RESUMED: resumed(SEED),
             }
         )
         whole = found["speakers"]
@@ -245,6 +291,12 @@ def _as_it_is(graphs: Graphs, _diary: Path) -> Graphs:
 
 def sequential_part(part: Part) -> Part:
     """The same on the plain loop, one round at a time; what was received at the ends of the same steps."""
+    if not part.references:
+        part.references.append(_sequential_part(part))
+    return part.references[0]
+
+
+def _sequential_part(part: Part) -> Part:
     runtime = registry.runtimes().get("sequential")
     reference = Subject(runtime, runtime.options(), label=runtime.name)
     ran = _run_of(reference, part.graph, steps=(1,) * ROUNDS)
@@ -253,6 +305,17 @@ def sequential_part(part: Part) -> Part:
     ends = [sum(_STEPS[: count + 1]) - 1 for count in range(len(_STEPS))]
     ran.received = [ran.received[end] for end in ends]
     return Part(part.graph, ran)
+
+
+def uninterrupted_tallies(part: Part) -> list[list[Mapping[str, Any]]]:
+    """Those of the graph that `part` went on with, where the plain loop has run it from its beginning."""
+    runtime = registry.runtimes().get("sequential")
+    reference = Subject(runtime, runtime.options(), label=runtime.name)
+    graph = whole(part.graph.seed)
+    ran = _run_of(reference, graph, steps=(ROUNDS_BEFORE + ROUNDS,))
+    if ran.error is not None:
+        raise ran.error
+    return Part(graph, ran).tallies()
 
 
 def _run_of(subject: Subject, graph: Graph, diary: Path | None = None, steps: Sequence[int] = _STEPS) -> Ran:
@@ -286,6 +349,7 @@ def _stages(subject: Subject, graph: Graph, scratch: Path, ran: Ran, steps: Sequ
     """Do it; gives the name of what comes next."""
     yield "open"
     session = subject.runtime.open(graph, subject.options, scratch)
+    done = 0
     try:
         for rounds in steps:
             yield "advance"
@@ -294,6 +358,10 @@ def _stages(subject: Subject, graph: Graph, scratch: Path, ran: Ran, steps: Sequ
             ran.walls_ns.append(time.monotonic_ns() - began_ns)
             yield "received"
             ran.received.append(_plain_received(graph, session))
+            done += rounds
+            if done == _ASKED_AFTER and type(session).state is not Session.state:
+                yield "state"
+                ran.state = _state_or_error(session)
         yield "tallies"
         ran.tallies = session.tallies()
     except BaseException:
@@ -305,6 +373,14 @@ def _stages(subject: Subject, graph: Graph, scratch: Path, ran: Ran, steps: Sequ
         session.close()
     except Exception as error:  # noqa: BLE001 - for a test of its own
         ran.closed_again = error
+
+
+def _state_or_error(session: Session) -> State | Exception:
+    """Where it stands, or why it does not say so: rounds go on all the same."""
+    try:
+        return session.state()
+    except Exception as error:  # noqa: BLE001 - for tests of their own
+        return error.with_traceback(None)
 
 
 def _close_quietly(session: Session) -> None:
@@ -348,6 +424,13 @@ def _bounded(limit_s: float) -> Iterator[None]:
 
 def _with_workers(options: msgspec.Struct, workers: int) -> msgspec.Struct:
     return msgspec.structs.replace(options, workers=workers)
+
+
+def _sorted(value: Any) -> Any:
+    """`value` with mappings in the order of their keys."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _digest(text: str) -> str:

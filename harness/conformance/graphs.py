@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from harness import registry
-from harness.conformance.random_graphs import graph_of, random_plan
-from harness.conformance.tasks import Failing, Kind, Port, Speaker, array_of, plain, said
+from harness.conformance.random_graphs import Plan, graph_of, random_plan
+from harness.conformance.tasks import Failing, Kind, Port, Speaker, Stated, array_of, plain, said
 from workloads.dataflow import EdgeShape, Graph, GraphBuilder, Input, Output, PortRef, TaskNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from workloads.dataflow import Edge
 
@@ -25,6 +26,7 @@ __all__ = [
     "GROUPS",
     "NATIVE_CELLS",
     "RANDOM",
+    "ROUNDS_BEFORE",
     "Cell",
     "Link",
     "alone",
@@ -33,15 +35,19 @@ __all__ = [
     "failing_graph",
     "parts_of",
     "random_graphs",
+    "resumed",
     "speakers",
+    "stated",
     "union",
+    "whole",
 ]
 
 _BANKS = {"left": 2, "right": 2}
 _SLEEP_S = 0.001
 RANDOM = "random"
 """What names of random graphs begin with."""
-_RANDOM_GRAPHS = 2
+_RANDOM_GRAPHS = 1
+"""The one that goes on from a state is another, and larger."""
 
 ONE, BROADCAST, SCATTER, GATHER = (
     EdgeShape.ONE_TO_ONE,
@@ -177,6 +183,49 @@ def failing_graph(how: str) -> Graph:
     return builder.build()
 
 
+# ------------------------------------------------------------------------------------ going on
+
+ROUNDS_BEFORE = 4
+"""How many rounds the plain loop has run before a graph goes on."""
+_IN_FLIGHT = Plan(
+    widths=(None, 2, None),
+    edges=(
+        # source, target, delay, declared, retain, scattered
+        (0, 1, 2, True, 0, False),
+        (0, 1, 1, False, 0, True),
+        (0, 1, 3, True, 1, True),
+        (1, 0, 1, True, 0, False),
+        (1, 0, 3, False, 0, False),
+        (1, 1, 2, False, 0, False),
+        (1, 1, 1, True, 0, False),
+        (1, 2, 2, False, 0, False),
+        (2, 0, 2, False, 0, False),
+        (2, 1, 1, True, 0, False),
+        (0, 2, 0, True, 0, False),
+    ),
+    optional=frozenset({1, 5, 7, 8}),
+    apart=frozenset({2}),
+)
+"""Delayed edges of every shape, declared, not declared and optional, by one to three rounds."""
+
+
+def whole(seed: int) -> Graph:
+    """A graph with values in flight on edges of every kind, from its beginning."""
+    return graph_of(_IN_FLIGHT, seed)
+
+
+def resumed(seed: int) -> Graph:
+    """The same, to go on from where the plain loop stood after some rounds."""
+    runtime = registry.runtimes().get("sequential")
+    graph = whole(seed)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        runtime.open(graph, runtime.options(), Path(scratch)) as session,
+    ):
+        session.advance(ROUNDS_BEFORE)
+        return graph.resumed(session.state())
+
+
 # ---------------------------------------------------------------------------------- real workloads
 
 
@@ -187,13 +236,14 @@ class Cell:
     name: str
     workload: str
     parameters: Mapping[str, Any]
+    has_state: bool = True
 
 
 CELLS = (
     Cell("broadcasts", "broadcast_gather", {"actors": 2, "nbytes": 80_000}),
     Cell("returned", "broadcast_gather", {"actors": 2, "nbytes": 800, "echo": "same"}),
-    Cell("simulated", "simulation", {"envs": 2}),
-    Cell("driven", "simulation", {"envs": 2, "actions": "driver"}),
+    Cell("simulated", "simulation", {"envs": 2}, has_state=False),
+    Cell("driven", "simulation", {"envs": 2, "actions": "driver"}, has_state=False),
     Cell("learnt", "q_table", {"actors": 2, "steps": 20}),
 )
 """What any graph engine runs."""
@@ -214,6 +264,14 @@ def cell_graph(cell: Cell, seed: int) -> Graph | str:
     return workload.build(msgspec.convert(dict(cell.parameters), workload.parameters), seed)
 
 
+def stated(cell: Cell, seed: int) -> Graph | str:
+    """The same, with an empty state where the workload has none, so that what runs beside it can tell its own."""
+    graph = cell_graph(cell, seed)
+    if isinstance(graph, str) or cell.has_state:
+        return graph
+    return replace(graph, tasks=tuple(replace(n, factory=partial(Stated, factory=n.factory)) for n in graph.tasks))
+
+
 # ------------------------------------------------------------------------------------------ unions
 
 
@@ -232,6 +290,7 @@ def union(parts: Mapping[str, Graph]) -> Graph:
             for name, part in parts.items()
             for edge in part.edges
         ),
+        first_round=max(part.first_round for part in parts.values()),
     )
 
 

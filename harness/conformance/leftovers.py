@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -25,6 +26,8 @@ GRACE_S = 3.0
 """What is on its way out gets so long."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - it is what is looked at
 _ENTRY = "shared memory "
+_NAMED_AFTER = re.compile(_ENTRY + r"(?:sem\.)?(?!mp-|psm_)[A-Za-z_-]+(\d+)(?![0-9A-Za-z])")
+"""A name of letters and a process id, as `sem.obj1234-5`; those that Python draws at random are named after nobody."""
 _OF_PYTHON = ("pymp-",)
 """Prefixes of temporary files that Python itself keeps until this process ends."""
 
@@ -106,10 +109,9 @@ def _without_others(found: list[str]) -> list[str]:
     """`found`, but for shared memory that living processes besides ours use, or that is named after one of them."""
     if not any(what.startswith(_ENTRY) for what in found):
         return found
-    ours = {os.getpid(), *(process.pid for process in _living())}
-    used = set()
-    for pid in set(psutil.pids()) - ours:
-        used |= {f"{_ENTRY}{path.name}" for path in _SHARED_MEMORY.glob(f"sem.*{pid}*")}
+    others = set(psutil.pids()) - {os.getpid(), *(process.pid for process in _living())}
+    used = {what for what in found if (named := _NAMED_AFTER.match(what)) and int(named[1]) in others}
+    for pid in others:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines():
                 used.add(_ENTRY + line.partition(f"{_SHARED_MEMORY}/")[2])

@@ -23,6 +23,8 @@ from workloads.dataflow import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from workloads.dataflow import Graph, Inputs, Outputs, TaskContext
@@ -113,6 +115,13 @@ def _total(value: Any) -> float:
     return float(sum((place + 1) * _total(item) for place, item in enumerate(value)))
 
 
+def _parts(value: Any) -> Any:
+    """`value`, the same however a runtime stores what it gathers."""
+    if isinstance(value, str | float | int | None) or (isinstance(value, np.ndarray) and value.ndim <= 1):
+        return value
+    return [_parts(item) for item in value]
+
+
 class Mixer(Task):
     """Mixes what it receives into a checksum, and gives what depends on it."""
 
@@ -146,6 +155,24 @@ class Mixer(Task):
             self.kept[port].append((value, _total(value)))
         for port in sorted(self.kinds):
             self._give(port, outputs)
+
+    def state(self) -> dict[str, Any]:
+        """Everything."""
+        return {
+            "checksum": self.checksum,
+            "rounds": self.rounds,
+            "own": self.own,
+            "kept": {port: [(_parts(value), total) for value, total in kept] for port, kept in self.kept.items()},
+            "broken": self.broken,
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """All of it."""
+        self.checksum, self.rounds, self.broken = state["checksum"], state["rounds"], state["broken"]
+        self.own = state["own"].copy()
+        self.kept = {port: list(kept) for port, kept in state["kept"].items()}
+        self.rng.bit_generator.state = state["rng"]
 
     def _check_kept(self, port: str) -> None:
         """What was received up to `retain` rounds ago must be as it was."""

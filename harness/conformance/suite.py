@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["pytest_addoption", "pytest_configure", "pytest_generate_tests", "subject"]
+__all__ = ["pytest_addoption", "pytest_collection_finish", "pytest_configure", "pytest_generate_tests", "subject"]
 
 _CLUSTER = "ray"
 """The module that starts a cluster: tests of runtimes that need it are marked with its name."""
@@ -52,6 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_SUBJECTS] = _chosen(config)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def pytest_collection_finish() -> None:
+    """Leave what there is by now out of the searches for garbage: one follows every session, to see what it left."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

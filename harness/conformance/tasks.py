@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from workloads.dataflow import Inputs, Outputs, TaskContext
+    from workloads.dataflow import Inputs, Outputs, TaskContext, TaskFactory
 
-__all__ = ["Failing", "Kind", "Marked", "Port", "Speaker", "array_of", "draws", "plain", "said"]
+__all__ = ["Failing", "Kind", "Marked", "Port", "Speaker", "Stated", "array_of", "draws", "plain", "said"]
 
 _PURPOSES = ("words", "numbers")
 
@@ -173,6 +173,16 @@ class Speaker(Task):
         self._round += 1
         self._spans_ns.append((began_ns, time.monotonic_ns()))
 
+    def state(self) -> dict[str, Any]:
+        """What it says next; its notes are none."""
+        return {"round": self._round, "streams": [stream.bit_generator.state for stream in self._streams]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Say that."""
+        self._round = state["round"]
+        for stream, at in zip(self._streams, state["streams"], strict=True):
+            stream.bit_generator.state = at
+
     def tallies(self) -> dict[str, Any]:
         """All notes."""
         return {
@@ -185,9 +195,10 @@ class Speaker(Task):
         }
 
     def close(self) -> None:
-        """Note where."""
-        with (self._diary / self._name).open("a", encoding="ascii") as file:
-            file.write(f"{os.getpid()}\n")
+        """Note where; a run that is only there to compare with has no folder."""
+        if self._diary.is_dir():
+            with (self._diary / self._name).open("a", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
 
     def _hear(self, name: str, port: Port, value: Any) -> None:
         items = list(value) if port.gathers else value
@@ -225,6 +236,34 @@ class Speaker(Task):
 
 def _plain_input(value: Any, port: Port) -> Any:
     return [plain(item) for item in value] if port.gathers else plain(value)
+
+
+class Stated(Task):
+    """A task of a workload that has no state, with an empty one: beside others, it must not keep these from theirs."""
+
+    def __init__(self, context: TaskContext, *, factory: TaskFactory) -> None:
+        """Do what the task of `factory` does."""
+        self._task = factory(context)
+
+    def initial(self, port: str) -> Any:
+        """Its own."""
+        return self._task.initial(port)
+
+    def fire(self, inputs: Inputs, outputs: Outputs) -> None:
+        """Fire it."""
+        self._task.fire(inputs, outputs)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def tallies(self) -> Mapping[str, Any]:
+        """Its own."""
+        return self._task.tallies()
+
+    def close(self) -> None:
+        """Close it."""
+        self._task.close()
 
 
 class Failing(Task):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from harness.conformance.evidence import ROUNDS, Part, Subject, sequential_part
+from harness.conformance.evidence import ROUNDS, Part, Subject, sequential_part, uninterrupted_tallies
 from harness.conformance.graphs import NATIVE_CELLS, expected
 from harness.conformance.tasks import draws
 from workloads.dataflow import TaskContext
@@ -22,6 +22,12 @@ def unless_bound(subject: Subject) -> None:
     """Skip what cannot be said of a bound."""
     if subject.runtime.is_bound:
         pytest.skip(f"{subject.runtime.name} is a bound: it fires members alone, and nothing is received")
+
+
+def unless_it_differs(subject: Subject) -> None:
+    """Skip what is said of those that compute what the plain loop computes, in lock-step."""
+    if subject.runtime.differs is not None:
+        pytest.skip(f"{subject.runtime.name} computes something else: {subject.runtime.differs}")
 
 
 def heard_wrongly(part: Part) -> list[str]:
@@ -81,6 +87,7 @@ def _joined(spans: dict[str, list[list[tuple[int, int]]]], edge: Any) -> list[tu
 
 
 def test_no_task_starts_a_round_before_all_have_finished_the_one_before(subject: Subject) -> None:
+    unless_it_differs(subject)
     part = subject.speakers("shapes")
     members = [spans for path in spans_of(part).values() for spans in path]
     early = [
@@ -151,6 +158,7 @@ def test_randomness_comes_from_the_seed_by_path_and_index(subject: Subject) -> N
 
 
 def test_random_graphs_give_what_the_plain_loop_gives(subject: Subject) -> None:
+    unless_it_differs(subject)
     for part in subject.random():
         assert part.digests() == sequential_part(part).digests()
         own = [tally for node in part.graph.tasks for tally in part.ran.tallies.get(node.path, ())]
@@ -159,6 +167,7 @@ def test_random_graphs_give_what_the_plain_loop_gives(subject: Subject) -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_any_number_of_workers_gives_what_the_plain_loop_gives(subject: Subject, workers: int) -> None:
+    unless_it_differs(subject)
     if "workers" not in type(subject.options).__struct_fields__:
         pytest.skip(f"{subject.runtime.name} has no option 'workers'")
     for part in subject.random(workers):
@@ -169,9 +178,33 @@ def test_any_number_of_workers_gives_what_the_plain_loop_gives(subject: Subject,
 def test_a_workload_gives_the_digest_that_it_gives_in_the_plain_loop(subject: Subject, name: str) -> None:
     unless_bound(subject)
     part = subject.cell(name)
-    if subject.runtime.differs is not None:
-        pytest.skip(f"{subject.runtime.name} computes something else: {subject.runtime.differs}")
+    unless_it_differs(subject)
     assert part.digests() == sequential_part(part).digests()
+
+
+# ------------------------------------------------------------------------------------------ going on
+
+
+def test_a_graph_goes_on_from_a_state_as_if_it_had_never_stopped(subject: Subject) -> None:
+    unless_it_differs(subject)
+    part = subject.resumed()
+    assert part.digests() == sequential_part(part).digests()
+    assert part.tallies() == uninterrupted_tallies(part)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_graph_goes_on_from_a_state_with_any_number_of_workers(subject: Subject, workers: int) -> None:
+    unless_it_differs(subject)
+    if "workers" not in type(subject.options).__struct_fields__:
+        pytest.skip(f"{subject.runtime.name} has no option 'workers'")
+    part = subject.resumed(workers)
+    assert part.tallies() == uninterrupted_tallies(part)
+
+
+def test_a_state_is_the_same_wherever_it_is_asked_for(subject: Subject) -> None:
+    unless_it_differs(subject)
+    parts = subject.stating()
+    assert [name for name, part in parts.items() if part.state() != sequential_part(part).state()] == []
 
 
 # --------------------------------------------------------------------------------------- durations
@@ -189,6 +222,7 @@ def test_durations_are_those_of_each_round_in_nanoseconds(subject: Subject) -> N
 
 
 def test_a_round_lasts_as_long_as_its_tasks_take(subject: Subject) -> None:
+    unless_it_differs(subject)
     part = subject.streams()
     durations_ns = np.concatenate(part.ran.durations)
     slept_ns = 1_000_000

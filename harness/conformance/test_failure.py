@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.conformance.evidence import TooLong
+from workloads.dataflow import GraphError
 
 if TYPE_CHECKING:
     from harness.conformance.evidence import Ran, Subject
@@ -45,6 +46,15 @@ def test_a_task_that_cannot_be_built_is_named(subject: Subject) -> None:
     assert "two is too many" in told_by(ran)
     assert re.search(r"\bpart\[2\]", str(ran.error))
     assert ran.after_s < WHOLE_S
+
+
+def test_a_task_without_a_state_is_named_and_rounds_go_on(subject: Subject) -> None:
+    ran = subject.failure("fire")
+    if ran.state is None:
+        pytest.skip(f"{subject.runtime.name} does not tell where it stands")
+    assert isinstance(ran.state, GraphError)
+    assert re.search(r"\bpart\[0\].* Failing does not say what it keeps", str(ran.state))
+    assert re.search(r"round 4\b", str(ran.error))
 
 
 def test_a_killed_process_is_noticed(subject: Subject) -> None:

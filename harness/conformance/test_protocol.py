@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +11,15 @@ import pytest
 
 from harness.arguments import fields_of
 from harness.conformance.evidence import SEED
-from harness.conformance.graphs import CELLS, GROUPS, cell_graph, failing_graph, speakers
+from harness.conformance.graphs import (
+    CELLS,
+    GROUPS,
+    NATIVE_CELLS,
+    cell_graph,
+    failing_graph,
+    resumed,
+    speakers,
+)
 from runtimes.protocol import Demands, value_bytes
 
 if TYPE_CHECKING:
@@ -55,6 +64,16 @@ def test_what_is_refused_cannot_be_opened(subject: Subject, graphs: list[Graph],
     for graph in refused:
         with pytest.raises(Exception):  # noqa: B017, PT011 - however it says so
             subject.runtime.open(graph, subject.options, tmp_path).close()
+
+
+def test_who_starts_at_the_beginning_refuses_a_graph_that_goes_on(subject: Subject) -> None:
+    if subject.runtime.refuses is None or subject.refusal(resumed(SEED)) is None:
+        pytest.skip(f"{subject.runtime.name} runs such graphs")
+    for cell in NATIVE_CELLS:
+        graph = cell_graph(cell, SEED)
+        if not isinstance(graph, str) and subject.refusal(graph) is None:
+            going_on = replace(graph, tasks=tuple(replace(node, resumes=()) for node in graph.tasks))
+            assert subject.refusal(going_on) is not None
 
 
 def test_demands_are_plausible(subject: Subject, graphs: list[Graph]) -> None:

@@ -401,11 +401,18 @@ def _check_stored(  # noqa: PLR0913, PLR0917 - all that decides over what is mea
 
 
 def _whole_plan(suite: str | None, selection: Selection, cells: Sequence[str] | None = None) -> Plan:
-    """The plan that was asked for, with those of its cells that match."""
+    """The plan that was asked for, with those of its cells that match, and nothing that is trained.
+
+    Raises:
+        UsageError: if no cell is left.
+    """
     from harness.plan import select_cells
 
     plan = selection.plan(suite if suite or selection.workload else _DEFAULT_SUITE)
-    return msgspec.structs.replace(plan, cells=tuple(select_cells(plan, cells or [])))
+    plan = msgspec.structs.replace(plan, cells=tuple(select_cells(plan, cells or [])), learning=())
+    if not plan.cells:
+        raise UsageError(f"Of '{plan.name}' there is no cell to measure: what is only trained cannot be compared.")
+    return plan
 
 
 def _new_folder(command: str, plan: Plan) -> Path:

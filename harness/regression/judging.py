@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ExitStatus, UsageError
+from harness.errors import WORST_FIRST, ExitStatus, UsageError, worst_of
 from harness.statistics import (
     INTERVAL,
     LEAST_FOR_INTERVAL,
@@ -181,27 +181,17 @@ _STATUSES = {
     Verdict.MISSING: ExitStatus.NOTHING_MEASURED,
 }
 
-_ORDER = (
-    ExitStatus.INTERRUPTED,
-    ExitStatus.FAILED_OR_INVALID,
-    ExitStatus.TIMED_OUT,
-    ExitStatus.REGRESSION,
-    ExitStatus.USAGE,
-    ExitStatus.NOTHING_MEASURED,
-)
-"""Which one is told where several hold: the first of these."""
-
 
 def gravity(verdict: Verdict) -> int:
     """The place of `verdict` among those of which several hold: the smallest is told."""
     status = _STATUSES.get(verdict, ExitStatus.OK)
-    return _ORDER.index(status) if status in _ORDER else len(_ORDER)
+    return WORST_FIRST.index(status) if status in WORST_FIRST else len(WORST_FIRST)
 
 
 def exit_status(judgements: Sequence[Judgement]) -> ExitStatus:
     """What a command that shows `judgements` exits with; without a single comparison never 0."""
     statuses = {judgement.status for judgement in judgements}
-    worst = next((status for status in _ORDER if status in statuses), ExitStatus.OK)
+    worst = worst_of(statuses)
     if worst is ExitStatus.OK and all(judgement.ratio is None for judgement in judgements):
         return ExitStatus.NOTHING_MEASURED
     return worst

@@ -6,6 +6,9 @@ while that is safe, or to threads where those run in parallel; else the program 
 The estimate is a list schedule: reactions in order of rank, each where it would live, beginning when
 its worker is free and what it depends on is done. What a reaction costs is the median of what was
 measured, times how often it ran in a tag.
+
+A program that stayed is watched: where its tags take much longer later on, as those of a learner once
+there is something to learn from, it is measured and chosen for again.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import sys
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimes.reactor.errors import OutOfSharedMemory
@@ -53,6 +57,12 @@ _TAG_NS: Final = 1_500
 _TOO_FEW_REACTORS: Final = 2
 _GAIN: Final = 0.9
 """A move is worth it if a tag would take this much of what it takes now, or less."""
+_LONGER: Final = 2
+_LONGER_BY_NS: Final = 20_000
+"""Tags that take this many times what was measured, and this much more, on average, are measured again."""
+_FEWEST_WATCHED: Final = 32
+_MOST_WATCHED: Final = 4096
+"""Tags over which that average is taken: twice as many whenever it found nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,29 @@ class Estimate:
 
     workers: int
     tag_ns: float
+
+
+@dataclass(slots=True)
+class _Watch:
+    """How long the tags of a program take that stayed."""
+
+    bound_ns: float
+    """An average beyond this is a change."""
+    window: int = _FEWEST_WATCHED
+    tags: int = 0
+    spent_ns: int = 0
+
+    def finds_change(self, tags: int, spent_ns: int) -> bool:
+        """Whether tags take too long, now that so many more took so much together."""
+        self.tags += tags
+        self.spent_ns += spent_ns
+        if self.tags < self.window:
+            return False
+        if self.spent_ns > self.bound_ns * self.tags:
+            return True
+        self.window = min(2 * self.window, _MOST_WATCHED)
+        self.tags = self.spent_ns = 0
+        return False
 
 
 class AutoExecutor:
@@ -87,8 +120,12 @@ class AutoExecutor:
         self.reason = self._nothing_to_choose()
         """Why it stayed, or moved."""
         self._measuring = not self.reason
+        self._since = 0
+        """The number of the first tag that is measured."""
         self._tags = 0
         self._busy: list[int] = []
+        self._watch: _Watch | None = None
+        self._window = _FEWEST_WATCHED
         timed = replace(settings, timeline=settings.timeline or self._measuring)
         self._executor: InlineExecutor | ThreadsExecutor | ProcessesExecutor = InlineExecutor(
             assembly, **{**self._how, "settings": timed}
@@ -102,14 +139,30 @@ class AutoExecutor:
     def advance(self, tags: int) -> list[int]:
         """Run up to `tags` tags; when each was over, on `perf_counter_ns`."""
         ends_ns: list[int] = []
-        while self._measuring and len(ends_ns) < tags and not self.conductor.ended:
-            ends_ns += self._executor.advance(1)
-            self._tags += 1
-            self._busy.append(_busy_elsewhere())
-            if not self.conductor.ended and self._has_seen_enough():
-                self._choose()
+        while (self._measuring or self._watch is not None) and len(ends_ns) < tags and not self.conductor.ended:
+            ends_ns += self._advance_measured() if self._measuring else self._advance_watched(tags - len(ends_ns))
         if len(ends_ns) < tags and not self.conductor.ended:
             ends_ns += self._executor.advance(tags - len(ends_ns))
+        return ends_ns
+
+    def _advance_measured(self) -> list[int]:
+        """Run a tag, and choose if that was enough of them."""
+        ends_ns = self._executor.advance(1)
+        self._tags += 1
+        self._busy.append(_busy_elsewhere())
+        if not self.conductor.ended and self._has_seen_enough():
+            self._choose()
+        return ends_ns
+
+    def _advance_watched(self, most: int) -> list[int]:
+        """Run up to `most` tags, not many, and measure again if they take longer than they did."""
+        watch = self._watch
+        assert watch is not None
+        began_ns = perf_counter_ns()
+        ends_ns = self._executor.advance(min(watch.window - watch.tags, most))
+        if ends_ns and watch.finds_change(len(ends_ns), ends_ns[-1] - began_ns) and not self.conductor.ended:
+            self._window = min(2 * watch.window, _MOST_WATCHED)
+            self._measure_again()
         return ends_ns
 
     def ask(self, path: str, method: str) -> Any:
@@ -144,11 +197,11 @@ class AutoExecutor:
 
     def _has_seen_enough(self) -> bool:
         """Whether what was measured will do."""
-        spans = self.conductor.worker.notes.spans
-        tags = self._tags - self._assembly.usual_from
-        if tags < _FEWEST_TAGS or not spans:
+        tags = self._tags - max(self._assembly.usual_from - self._since, 0)
+        spent_ns = [end - begin for _, number, begin, end in self.conductor.worker.notes.spans if number >= self._since]
+        if tags < _FEWEST_TAGS or not spent_ns:
             return False
-        return tags >= _MOST_TAGS or sum(end - begin for _, _, begin, end in spans) >= _LONG_ENOUGH_NS
+        return tags >= _MOST_TAGS or sum(spent_ns) >= _LONG_ENOUGH_NS
 
     def _choose(self) -> None:
         """Stay, or move."""
@@ -178,11 +231,22 @@ class AutoExecutor:
             )
         else:
             self._move(alone, best, threads=parallel)
+        # In real time a tag takes as long as one waits for it.
+        if self.chosen == "inline" and self._how["fast"]:
+            self._watch = _Watch(_LONGER * alone.tag_ns + _LONGER_BY_NS, self._window)
 
     def _stay(self, reason: str) -> None:
         """Go on inline, without measuring."""
         self.reason = reason
         self._executor = InlineExecutor(self._assembly, **self._how, before=self._executor.conductor)
+
+    def _measure_again(self) -> None:
+        """Go on inline, measuring what is coming."""
+        self._watch, self._measuring = None, True
+        self._since, self._tags, self._busy = self.conductor.worker.clock.turn, 0, []
+        timed = replace(self._how["settings"], timeline=True)
+        how = {**self._how, "settings": timed}
+        self._executor = InlineExecutor(self._assembly, **how, before=self._executor.conductor)
 
     def _move(self, alone: Estimate, best: Estimate, *, threads: bool) -> None:
         """Go on with workers."""
@@ -207,12 +271,12 @@ class AutoExecutor:
     def _costs(self) -> list[float]:
         """What each reaction costs in a tag, in nanoseconds."""
         notes = self.conductor.worker.notes
-        first = self._assembly.usual_from
+        first = max(self._assembly.usual_from, self._since)
         durations: dict[int, list[int]] = defaultdict(list)
         for what, number, begin, end in notes.spans:
             if what >= 0 and number >= first:
                 durations[what].append(end - begin - _TIMING_NS)
-        tags = max(self._tags - first, 1)
+        tags = max(self._tags - (first - self._since), 1)
         return [
             max(0.0, statistics.median(durations[rank])) * min(1.0, len(durations[rank]) / tags)
             if rank in durations

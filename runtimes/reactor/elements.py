@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runtimes.reactor.events import LiveAction, LivePhysicalAction, LiveWatchdog
     from runtimes.reactor.live import Cell, LiveInput, LiveOutput, LiveReactor
     from runtimes.reactor.senders import Sender
+    from runtimes.reactor.tags import Tag
 
 __all__ = [
     "Element",
@@ -163,6 +164,14 @@ class Output(Port[T]):
         Each is one array, or for a multiport all channels as one.
         """
         return self._live().slots()
+
+    def in_flight(self, channel: int = 0) -> list[tuple[Tag, Any]]:
+        """What was set and has not arrived yet through the delayed connection that takes longest.
+
+        The oldest first, each with the tag at which it arrives; nothing without a delayed connection. Arrays are
+        views of memory that later tags use again.
+        """
+        return self._live().in_flight(channel)
 
     def _live(self) -> LiveOutput:
         if self.live is None:

@@ -258,12 +258,18 @@ class SteadyIn:
 Out = ValueOut | ArrayOut | SteadyOut
 
 
+def _nothing_in_flight(_channel: int) -> list[tuple[Tag, Any]]:
+    return []
+
+
 class LiveOutput:
     """What an output port writes through."""
 
     def __init__(self, channels: Sequence[Out], block: Sequence[NDArray[Any]] | None, clock: Clock) -> None:
         """Write to `channels`; `block` has the slots of a multiport as one array each."""
         self.channels = channels
+        self.in_flight: Callable[[int], list[tuple[Tag, Any]]] = _nothing_in_flight
+        """What has been set and is still on its way from a channel."""
         self._block = block
         self._clock = clock
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runtimes.reactor.elements import Input, LogicalAction, Mode, Output, PhysicalAction, Watchdog
@@ -16,11 +17,14 @@ from runtimes.reactor.live import (
     LiveReactor,
     MutableInput,
     SteadyIn,
+    SteadyOut,
     ValueOut,
     read_only,
 )
 from runtimes.reactor.reactions import stop
+from runtimes.reactor.relays import Relay
 from runtimes.reactor.setters import firing, setting
+from runtimes.reactor.tags import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,15 +127,33 @@ class Ports:
             stop_at = first.item + port.channels
             block = [slot[first.item : stop_at] for slot in self._lanes.arrays[first.block]]
         live = self.outputs[port] = LiveOutput(outs, block, home.clock)
+        live.in_flight = partial(self._in_flight, lanes)
         siblings = self.siblings[first.reactor]
         allowed = frozenset(rank for rank in siblings if port in home.assembly.reactions[rank].writes)
         handled = home.assembly.reactors[first.reactor].declared.handlers
         if len(allowed) < len(siblings) or handled:
             checked = GuardedOutput(live, home.clock, allowed, str(port))
+            checked.in_flight = live.in_flight
             port.act_on(checked, checked.setter() if port.width is None else None)
         else:
             # Without looking up the channel: saves 0.1 us a value.
             port.act_on(live, outs[0].set if port.width is None and isinstance(outs[0], ValueOut) else None)
+
+    def _in_flight(self, lanes: Sequence[int], channel: int) -> list[tuple[Tag, Any]]:
+        """What was set on a channel of the port with `lanes` and has not arrived yet, where it takes longest."""
+        home, assembly, lane = self._home, self._home.assembly, lanes[channel]
+        out = self._lanes.outs[lane]
+        if isinstance(out, SteadyOut):
+            feeds = [feed for channels in assembly.feeds.values() for feed in channels if feed is not None]
+            delay = max((feed.delay_tags for feed in feeds if feed.lane == lane), default=0)
+            numbers = range(max(0, home.clock.number - delay + 1), home.clock.number + 1)
+            return [(Tag((at + delay) * assembly.period_ns, 0), out.slots[at % len(out.slots)]) for at in numbers]
+        relays = [relay for relay in assembly.reactors.values() if isinstance(relay, Relay)]
+        fed = [(relay, assembly.feeds[relay.arriving][0]) for relay in relays if relay.after_ns is not None]
+        actions = [relay.carried for relay, feed in fed if feed is not None and feed.lane == lane]
+        longest = max(actions, key=lambda action: action.delay_ns, default=None)
+        waiting = sorted(event for event in home.queue.heap if event[4] and event[3].element is longest)
+        return [(Tag(time_ns, microstep), holder[0]) for time_ns, microstep, _, _, holder in waiting]
 
     def _bind_input(self, port: Input[Any]) -> None:
         """Let an input read."""

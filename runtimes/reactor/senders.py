@@ -91,13 +91,12 @@ class Sender:
             self._connection.send_bytes(self._key)
         return self._connection
 
+    # No __del__: a connection closes itself when it goes. In a cycle of both it may have gone before, and the
+    # descriptor that it would be asked to close again could be another's by then.
+
     def __reduce__(self) -> tuple[type[Sender], tuple[str, str, bytes]]:
         """Travel without the connection."""
         return Sender, (self._name, self._address, self._key)
-
-    def __del__(self) -> None:
-        """Disconnect."""
-        self.close()
 
 
 class Receiver:

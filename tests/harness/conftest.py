@@ -18,6 +18,7 @@ counting = plugin_kit:COUNTING
 global_randomness = plugin_kit:GLOBAL_RANDOMNESS
 unbuildable = plugin_kit:UNBUILDABLE
 failing_task = plugin_kit:FAILING_TASK
+growing = plugin_kit:GROWING
 
 [reactorbench.runtimes]
 plain = plugin_kit:PLAIN
@@ -94,14 +95,26 @@ class Command:
 
 
 @pytest.fixture
-def in_this_process(installed, plugins, tmp_path, monkeypatch, capsys):
-    """`reactorbench` without a process, which takes a second to start: for what ends before anything runs."""
-    from harness.cli import main
-
-    # Only a process of its own may become the parent of all orphans.
-    monkeypatch.setattr("harness.process_tree._prctl", lambda *_: None)
+def guest(installed, plugins, monkeypatch):
+    """The harness may run in this process, with the plug-ins, which its child processes have too."""
     path = [str(plugins), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    # Only a process of its own may become the parent of all orphans.
+    monkeypatch.setattr("harness.process_tree._prctl", lambda *_: None)
+    # How busy the machine is, is looked at before every invocation, and of no interest here.
+    monkeypatch.setattr("harness.machine._BUSY_SAMPLE_S", 0.01)
+
+
+@pytest.fixture
+def in_this_process(guest, tmp_path, monkeypatch, capsys):
+    """`reactorbench` without a process of its own, which takes seconds to start with all that a report needs.
+
+    What it measures has its processes all the same. For all but what ends, interrupts or limits the harness itself.
+    """
+    from harness.cli import main
+
+    # Tables as wide as they are, whatever the width of the terminal that the tests are started from.
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments) -> subprocess.CompletedProcess:

@@ -171,6 +171,59 @@ class LeavesProcessAfterFailure(SequentialSession):
             raise
 
 
+class Unasked(SequentialSession):
+    """Its state is that of the tasks alone: what was on its way is what they say of the beginning."""
+
+    def state(self):
+        state = super().state()
+        tasks = {
+            path: [replace(m, in_flight=self._initial(path, i, m)) for i, m in enumerate(members)]
+            for path, members in state.tasks.items()
+        }
+        return replace(state, tasks=tasks)
+
+    def _initial(self, path, index, member):
+        task = self._nodes[path][index].task
+        return {port: [task.initial(port)] * len(values) for port, values in member.in_flight.items()}
+
+
+class Shared(SequentialSession):
+    """What it gives as its state goes on changing."""
+
+    def state(self):
+        state = super().state()
+        for path, members in self._nodes.items():
+            for member, told in zip(members, state.tasks[path], strict=True):
+                for port, values in self._in_flight(self._graph.node(path), member).items():
+                    told.in_flight[port][:] = values
+        return state
+
+
+def with_one_value(graph):
+    """`graph` with the last value in flight in place of all others."""
+    return replace(
+        graph,
+        tasks=tuple(
+            replace(
+                node,
+                resumes=node.resumes
+                and [
+                    replace(m, in_flight={port: values[-1:] * len(values) for port, values in m.in_flight.items()})
+                    for m in node.resumes
+                ],
+            )
+            for node in graph.tasks
+        ),
+    )
+
+
+class Anew(SequentialSession):
+    """Every session begins at the beginning."""
+
+    def __init__(self, graph):
+        super().__init__(replace(graph, tasks=tuple(replace(node, resumes=None) for node in graph.tasks)))
+
+
 def without_delays(graph):
     return replace(graph, edges=tuple(replace(edge, delay=min(edge.delay, 1)) for edge in graph.edges))
 
@@ -218,6 +271,10 @@ LEAVES_PROCESS_LATER = mutant("leaves-process-after-failure", LeavesProcessAfter
 LEAVES_THREAD = mutant("leaves-thread", LeavesThread)
 LEAVES_MEMORY = mutant("leaves-memory", LeavesMemory)
 LEAVES_FILE = mutant("leaves-file", LeavesFile)
+UNASKED = mutant("unasked", Unasked)
+SHARED = mutant("shared", Shared)
+ONE_VALUE = mutant("one-value", lambda graph: SequentialSession(with_one_value(graph)))
+ANEW = mutant("anew", Anew)
 REFUSING = mutant("refusing", SequentialSession, refuses=lambda graph, options: "it does not feel like it")
 UNDESCRIBED = mutant("undescribed", SequentialSession, Undescribed)
 MODEST = mutant("modest", SequentialSession, demands=lambda graph, options: Demands(processes=-1, memory_bytes=1))

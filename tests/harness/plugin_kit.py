@@ -121,9 +121,65 @@ FAILING_TASK = Workload(name="failing_task", summary="Raises.", parameters=NoPar
 UNBUILDABLE = Workload(name="unbuildable", summary="Cannot be built.", parameters=NoParameters, build=build_nothing)
 
 
+class GrowingParameters(msgspec.Struct, frozen=True, kw_only=True):
+    keeps_state: Annotated[bool, msgspec.Meta(description="whether it can be resumed")] = True
+    fails_after: Annotated[int, msgspec.Meta(description="rounds after which no evaluation succeeds", ge=0)] = 1000
+    is_global: Annotated[bool, msgspec.Meta(description="whether it draws from a stream of nobody's")] = False
+
+
+class Growing(Task):
+    """Learns one number, which grows by about 1 a round."""
+
+    def __init__(self, parameters, context) -> None:
+        self.keeps_state = parameters.keeps_state
+        self.generator = np.random.default_rng() if parameters.is_global else context.rng("growth")
+        self.value = 0.0
+        self.updates = 0
+
+    def fire(self, inputs, outputs) -> None:
+        self.value += 0.9 + 0.2 * self.generator.random()
+        self.updates += 2
+
+    def tallies(self):
+        return {"value": self.value, "updates": self.updates}
+
+    def state(self):
+        if not self.keeps_state:
+            return super().state()
+        return {"value": self.value, "updates": self.updates, "stream": self.generator.bit_generator.state}
+
+    def restore(self, state) -> None:
+        self.value, self.updates = state["value"], state["updates"]
+        self.generator.bit_generator.state = state["stream"]
+
+
+def build_growing(parameters, seed):
+    builder = GraphBuilder(
+        workload="growing", parameters=msgspec.to_builtins(parameters), seed=seed, unit="step", units_per_round=4
+    )
+    builder.task("grower", partial(Growing, parameters))
+    return builder.build()
+
+
+def evaluate_growing(parameters, tallies, episodes, seed):
+    (grower,) = tallies["grower"]
+    if grower["updates"] > 2 * parameters.fails_after:
+        return [float("nan")] * episodes
+    return [grower["value"] + offset / 100 for offset in range(episodes)]
+
+
+GROWING = Workload(
+    name="growing",
+    summary="Learns a number.",
+    parameters=GrowingParameters,
+    build=build_growing,
+    evaluate=evaluate_growing,
+)
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, msgspec.Meta(description="how many", ge=0)] = 0
-    where: Annotated[str, msgspec.Meta(description="a file to write process ids to")] = ""
+    where: Annotated[str, msgspec.Meta(description="a file to write process ids to, or to wait for")] = ""
 
 
 class Dying(SequentialSession):
@@ -150,8 +206,17 @@ class Hanging(SequentialSession):
 
 
 class Pausing(SequentialSession):
+    """Takes 20 ms for a round; if it has a file to wait for, it waits for that and is as fast as any other."""
+
+    def __init__(self, graph, until):
+        super().__init__(graph)
+        self._until = until
+
     def advance(self, rounds):
-        time.sleep(0.02 * rounds)
+        if not self._until:
+            time.sleep(0.02 * rounds)
+        while self._until and not Path(self._until).exists():
+            time.sleep(0.01)
         return super().advance(rounds)
 
 
@@ -247,7 +312,10 @@ NEEDY = Runtime(
     name="needy", summary="Needs much.", options=Options, open=open_plain, requires=("a_module_that_is_not_there",)
 )
 PAUSING = Runtime(
-    name="pausing", summary="Takes its time.", options=Options, open=lambda graph, options, scratch: Pausing(graph)
+    name="pausing",
+    summary="Takes its time.",
+    options=Options,
+    open=lambda graph, options, scratch: Pausing(graph, options.where),
 )
 
 

@@ -476,13 +476,13 @@ def unmeasured(monkeypatch):
 
 
 @pytest.mark.timeout(900)  # twelve real invocations, however busy the machine is
-def test_a_run_is_saved_and_checked_against(reactorbench, tmp_path):
-    run = reactorbench("run", *COUNTING, "--invocations", "6", "--seed", "3", "--no-figures", "--out", "a")
+def test_a_run_is_saved_and_checked_against(in_this_process, tmp_path):
+    run = in_this_process("run", *COUNTING, "--invocations", "6", "--seed", "3", "--no-figures", "--out", "a")
     assert run.returncode == 0, run.stderr
-    saved = reactorbench("baseline", "save", "main", "a")
+    saved = in_this_process("baseline", "save", "main", "a")
     assert saved.returncode == 0, saved.stderr
 
-    done = reactorbench("check", *COUNTING, "--baseline", "main", "--out", "b", "--json")
+    done = in_this_process("check", *COUNTING, "--baseline", "main", "--out", "b", "--json")
 
     # How fast this machine happens to be now decides over the verdict, and is nothing to test.
     assert done.returncode in {0, 1, 4}, done.stderr

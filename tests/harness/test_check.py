@@ -22,6 +22,8 @@ from tests.harness.installations import ROOT, copy_of_plugins, install
 from tests.harness.records_of import record
 from tests.harness.test_running import wait_until
 
+pytestmark = pytest.mark.usefixtures("guest")
+
 SLOW = """def open_plain(graph, options, scratch):
     return Slow(graph)
 
@@ -94,12 +96,6 @@ def check_of(folder, base, head, *runtimes, second=6, budget_s=None, output=None
         resume="go on so",
         budget_s=budget_s,
     )
-
-
-@pytest.fixture(autouse=True)
-def _no_subreaper(installed, monkeypatch):
-    """Only a process of its own may become the parent of all orphans."""
-    monkeypatch.setattr("harness.process_tree._prctl", lambda *_: None)
 
 
 def test_sides_take_turns_with_everything_in_common_but_their_version(pythons, tmp_path):

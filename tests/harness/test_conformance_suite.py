@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.conformance.leftovers import watched
+
 KIT = Path(__file__).with_name("mutant_kit.py")
 VALUES = "test_every_task_hears_what_was_said_to_it"
 ORDER = "test_a_task_fires_after_those_that_it_hears_in_the_same_round"
@@ -18,6 +20,8 @@ FIRINGS = "test_every_task_fires_once_a_round"
 SEEDS = "test_randomness_comes_from_the_seed_by_path_and_index"
 FAULTS = "test_inputs_are_read_only_and_stay_valid_and_outputs_are_memory_of_their_shape"
 RAISED = "test_an_exception_in_a_round_reaches_the_caller_and_names_the_task_and_the_round"
+STATE = "test_a_state_is_the_same_wherever_it_is_asked_for"
+RESUMED = "test_a_graph_goes_on_from_a_state_as_if_it_had_never_stopped"
 LEFT = "test_nothing_is_left_after_closing"
 LEFT_LATER = "test_nothing_is_left_after_a_failure"
 
@@ -39,6 +43,10 @@ CAUGHT = {
     "leaves-thread": {LEFT},
     "leaves-memory": {LEFT},
     "leaves-file": {LEFT},
+    "unasked": {STATE},
+    "shared": {STATE},
+    "one-value": {RESUMED},
+    "anew": {RESUMED},
     "refusing": {"test_what_is_refused_cannot_be_opened"},
     "undescribed": {"test_options_have_defaults_and_descriptions_and_travel"},
     "modest": {"test_demands_are_plausible"},
@@ -128,3 +136,20 @@ def test_an_option_reaches_the_runtime_and_what_cannot_apply_is_skipped_with_its
     assert done.returncode == 0, done.stdout
     assert "[reactor-processes:workers=2] PASSED" in done.stdout
     assert "ceiling: what the members of 'left' do depends on" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no /dev/shm; run it on Linux")
+def test_shared_memory_counts_unless_it_is_named_after_a_process_of_somebody_else():
+    # As those that pytest-xdist starts, this process has a parent.
+    ours, theirs = [Path(f"/dev/shm/watched-{pid}-of-{os.getpid()}") for pid in (os.getpid(), os.getppid())]
+    drawn = Path(f"/dev/shm/sem.mp-{os.getppid()}-of-{os.getpid()}")
+    try:
+        with watched(grace_s=0.0) as left:
+            for entry in (ours, theirs, drawn):
+                entry.touch()
+    finally:
+        for entry in (ours, theirs, drawn):
+            entry.unlink(missing_ok=True)
+
+    found = {name for name in left.found if f"-of-{os.getpid()}" in name}
+    assert found == {f"shared memory {ours.name}", f"shared memory {drawn.name}"}

@@ -100,16 +100,16 @@ def test_odd_names_come_through_graphviz(odd):
     assert {'end"];', r"back\slash & `co`", "__x__ to #35;|: any value", 'a"b: a round is 1 x <i>'} <= texts
 
 
-def test_a_workload_is_drawn_with_its_parameters(reactorbench):
-    done = reactorbench("graph", "counting", "--set", "width=5")
+def test_a_workload_is_drawn_with_its_parameters(in_this_process):
+    done = in_this_process("graph", "counting", "--set", "width=5")
 
     assert done.returncode == 0, done.stderr
     assert 'task0[["counter<br/>bank of 5"]]' in done.stdout
     assert '"gather<br/>value to values: float64"' in done.stdout
 
 
-def test_the_format_can_be_chosen(reactorbench):
-    done = reactorbench("graph", "counting", "--format", "dot")
+def test_the_format_can_be_chosen(in_this_process):
+    done = in_this_process("graph", "counting", "--format", "dot")
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1] == "digraph {"
@@ -118,16 +118,16 @@ def test_the_format_can_be_chosen(reactorbench):
 @pytest.mark.parametrize(
     ("name", "beginning"), [("a.mmd", "---\ntitle: "), ("a.dot", "// parameters: "), ("a.gv", "// parameters: ")]
 )
-def test_a_file_is_written_in_the_form_that_its_suffix_names(reactorbench, tmp_path, name, beginning):
-    done = reactorbench("graph", "counting", "--output", name)
+def test_a_file_is_written_in_the_form_that_its_suffix_names(in_this_process, tmp_path, name, beginning):
+    done = in_this_process("graph", "counting", "--output", name)
 
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert (tmp_path / name).read_text(encoding="utf-8").startswith(beginning)
 
 
 @needs_graphviz
-def test_graphviz_draws_the_svg(reactorbench, tmp_path):
-    done = reactorbench("graph", "counting", "--output", "a.svg")
+def test_graphviz_draws_the_svg(in_this_process, tmp_path):
+    done = in_this_process("graph", "counting", "--output", "a.svg")
 
     assert done.returncode == 0, done.stderr
     classes = [node.get("class") for node in ET.parse(tmp_path / "a.svg").getroot().iter()]
@@ -165,8 +165,8 @@ def test_bad_input_is_told_in_one_message(in_this_process, tmp_path, arguments, 
     assert not list(tmp_path.glob("a.*"))
 
 
-def test_a_graph_that_cannot_be_built_gives_status_3(reactorbench):
-    done = reactorbench("graph", "unbuildable")
+def test_a_graph_that_cannot_be_built_gives_status_3(in_this_process):
+    done = in_this_process("graph", "unbuildable")
 
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("The graph of workload 'unbuildable' cannot be built: LookupError: no graph today.")

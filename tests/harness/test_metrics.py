@@ -15,24 +15,24 @@ from harness.records import RecordFile
 RUN = ["--workload", "counting", "--runtime", "plain", "--invocations", "1", "--warmup-rounds", "7", "--rounds", "5"]
 
 
-def measure(reactorbench, tmp_path, *arguments):
-    done = reactorbench("run", *RUN, "--measure-s", "0.01", "--no-figures", "--out", tmp_path / "out", *arguments)
+def measure(in_this_process, tmp_path, *arguments):
+    done = in_this_process("run", *RUN, "--measure-s", "0.01", "--no-figures", "--out", tmp_path / "out", *arguments)
     assert done.returncode == 0, done.stderr
     (record,) = RecordFile(tmp_path / "out").read()
     return done, record
 
 
-def test_a_metric_covers_the_measured_rounds_and_no_others(reactorbench, tmp_path):
-    done, record = measure(reactorbench, tmp_path, "--metric", "fired")
+def test_a_metric_covers_the_measured_rounds_and_no_others(in_this_process, tmp_path):
+    done, record = measure(in_this_process, tmp_path, "--metric", "fired")
 
     assert record.metrics == {"fired": 3 * record.measured_rounds}
     assert "fired: Is for tests. (firings; more is better), the median." in done.stdout
 
 
-def test_a_metric_that_fails_costs_its_value_only_and_the_log_says_why(reactorbench, tmp_path):
+def test_a_metric_that_fails_costs_its_value_only_and_the_log_says_why(in_this_process, tmp_path):
     chosen = [word for name in ("no_begin", "fired", "no_end", "endless") for word in ("--metric", name)]
 
-    _, record = measure(reactorbench, tmp_path, *chosen)
+    _, record = measure(in_this_process, tmp_path, *chosen)
 
     assert record.outcome == "ok"
     assert set(record.metrics) == {"fired"}
@@ -41,8 +41,8 @@ def test_a_metric_that_fails_costs_its_value_only_and_the_log_says_why(reactorbe
     assert all(f"Metric '{name}' failed" in log for name in ("no_begin", "no_end", "endless"))
 
 
-def test_processor_time_and_context_switches_are_columns_of_every_table(reactorbench, tmp_path):
-    done, record = measure(reactorbench, tmp_path, "--metric", "cpu_s", "--metric", "context_switches")
+def test_processor_time_and_context_switches_are_columns_of_every_table(in_this_process, tmp_path):
+    done, record = measure(in_this_process, tmp_path, "--metric", "cpu_s", "--metric", "context_switches")
 
     assert set(record.metrics) == {"cpu_s", "context_switches"}
     assert all(value >= 0 for value in record.metrics.values())
@@ -50,18 +50,18 @@ def test_processor_time_and_context_switches_are_columns_of_every_table(reactorb
     assert heading.split()[-3:] == ["memory", "switches", "s"]
     page = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert re.search(r"\| +memory \| +context_switches \| +cpu_s \|", page)
-    shown = json.loads(reactorbench("report", tmp_path / "out", "--json", "--no-figures").stdout)
+    shown = json.loads(in_this_process("report", tmp_path / "out", "--json", "--no-figures").stdout)
     assert shown["rows"][0]["metrics"] == record.metrics
 
 
-def test_without_a_metric_there_is_no_column_for_one(reactorbench, tmp_path):
-    done, record = measure(reactorbench, tmp_path)
+def test_without_a_metric_there_is_no_column_for_one(in_this_process, tmp_path):
+    done, record = measure(in_this_process, tmp_path)
 
     assert record.metrics == {}
     assert "cpu_s" not in done.stdout
 
 
-def test_a_cell_measures_what_its_suite_says_or_what_it_says_itself(reactorbench, tmp_path):
+def test_a_cell_measures_what_its_suite_says_or_what_it_says_itself(in_this_process, tmp_path):
     suite = tmp_path / "suite.toml"
     suite.write_text(
         'runtimes = ["plain"]\nmetrics = ["fired"]\ninvocations = 1\nwarmup_rounds = 0\nrounds = 2\nmeasure_s = 0\n'
@@ -70,7 +70,7 @@ def test_a_cell_measures_what_its_suite_says_or_what_it_says_itself(reactorbench
         encoding="utf-8",
     )
 
-    done = reactorbench("run", suite, "--no-figures", "--out", tmp_path / "out")
+    done = in_this_process("run", suite, "--no-figures", "--out", tmp_path / "out")
 
     assert done.returncode == 0, done.stderr
     measured = {record.parameters["width"]: set(record.metrics) for record in RecordFile(tmp_path / "out").read()}

@@ -148,7 +148,7 @@ def test_a_stored_plan_equals_the_one_that_was_stored(tmp_path):
     ("other", "said"),
     [
         (plan_with("AB", invocations=4), "invocations is 2 there and 4 here"),
-        (plan_with("AB", cells=2), "1 cells there and 2 here"),
+        (plan_with("AB", cells=2), "1 cell there and 2 here"),
         (plan_with("ABC"), "runtimes of cell 1 (counting) differ"),
         (plan_with("AB", seed=1), "seed is 0 there and 1 here"),
     ],

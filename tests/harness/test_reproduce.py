@@ -34,9 +34,9 @@ def suite(tmp_path):
 
 
 def test_a_figure_is_measured_once_then_drawn_from_what_is_there_and_given_more_blocks_and_another_is_added(
-    reactorbench, suite, tmp_path
+    in_this_process, suite, tmp_path
 ):
-    first = reactorbench("reproduce", "1", "--suite", suite, "--out", "mine")
+    first = in_this_process("reproduce", "1", "--suite", suite, "--out", "mine")
     assert first.returncode == 0, first.stderr
     files = first.stdout.splitlines()
     assert files == [
@@ -46,21 +46,21 @@ def test_a_figure_is_measured_once_then_drawn_from_what_is_there_and_given_more_
     ]
     assert len(records_in(tmp_path / "mine")) == 2
 
-    again = reactorbench("reproduce", "1", "--suite", suite, "--out", "mine")
+    again = in_this_process("reproduce", "1", "--suite", suite, "--out", "mine")
     assert again.returncode == 0, again.stderr
     assert len(records_in(tmp_path / "mine")) == 2
 
-    more = reactorbench("reproduce", "1", "--suite", suite, "--out", "mine", "--invocations", "2")
+    more = in_this_process("reproduce", "1", "--suite", suite, "--out", "mine", "--invocations", "2")
     assert more.returncode == 0, more.stderr
     assert len(records_in(tmp_path / "mine")) == 4
 
-    drawn = reactorbench("reproduce", "1", "--out", "mine", "--no-run")
+    drawn = in_this_process("reproduce", "1", "--out", "mine", "--no-run")
     assert drawn.stdout == first.stdout
-    judged = reactorbench("claims", "mine")
+    judged = in_this_process("claims", "mine")
     assert judged.returncode == 0, judged.stderr
     assert "was not measured on ray-by-value" in judged.stdout
 
-    another = reactorbench("reproduce", "6", "--suite", suite, "--out", "mine")
+    another = in_this_process("reproduce", "6", "--suite", suite, "--out", "mine")
     assert another.returncode == 0, another.stderr
     assert len(records_in(tmp_path / "mine")) == 8
     assert (tmp_path / "mine" / "figures" / "figure6.svg").exists()
@@ -75,8 +75,8 @@ def test_a_figure_is_measured_once_then_drawn_from_what_is_there_and_given_more_
         (["reproduce", "1", "--suite", "quick", "--out", "mine"], "No cell of 'quick'"),
     ],
 )
-def test_what_cannot_be_drawn_or_judged_is_refused_with_the_reason(reactorbench, arguments, said):
-    done = reactorbench(*arguments)
+def test_what_cannot_be_drawn_or_judged_is_refused_with_the_reason(in_this_process, arguments, said):
+    done = in_this_process(*arguments)
 
     assert done.returncode == 2
     assert said in done.stderr

@@ -75,8 +75,8 @@ def test_a_harness_that_is_killed_loses_nothing_but_what_ran_and_the_next_one_cl
 ):
     folder = tmp_path / "mine"
     process = reactorbench.start(
-        *("run", "--workload", "counting", "--runtime", "plain", "--runtime", "pausing", "--rounds", "5"),
-        *("--warmup-rounds", "400", "--measure-s", "0", "--invocations", "1", "--no-figures", "--out", folder),
+        *("run", "--workload", "counting", "--runtime", "plain", "--runtime", f"pausing:where={tmp_path / 'go'}"),
+        *(*QUICK, "--out", folder),
     )
     wait_until(lambda: len(records_in(folder)) == 1 and list((folder / "logs").glob("002-*")), process)
     process.kill()
@@ -85,6 +85,7 @@ def test_a_harness_that_is_killed_loses_nothing_but_what_ran_and_the_next_one_cl
     assert len(outcomes_in(folder)) == 1
     assert list(reactorbench.temporary.iterdir()) != []
 
+    (tmp_path / "go").touch()
     done = reactorbench("run", "--resume", "--out", folder, "--no-figures")
 
     assert done.returncode == 0, done.stderr
@@ -112,12 +113,12 @@ def test_only_folders_of_processes_that_ended_are_cleaned_up(tmp_path, monkeypat
 def test_a_second_run_into_a_folder_is_refused_and_the_first_one_is_not_disturbed(reactorbench, tmp_path):
     folder = tmp_path / "mine"
     first = reactorbench.start(
-        *("run", "--workload", "counting", "--runtime", "pausing", "--rounds", "5", "--warmup-rounds", "200"),
-        *("--measure-s", "0", "--invocations", "1", "--no-figures", "--out", folder),
+        *("run", "--workload", "counting", "--runtime", f"pausing:where={tmp_path / 'go'}", *QUICK, "--out", folder),
     )
     wait_until(lambda: list((folder / "logs").glob("001-*")), first)
 
     second = reactorbench("run", "--resume", "--out", folder)
+    (tmp_path / "go").touch()
     _, said = first.communicate(timeout=60)
 
     assert second.returncode == 2
@@ -227,8 +228,8 @@ def test_a_child_that_ignores_sigterm_is_ended_by_force_and_the_rest_goes_on(rea
     assert children_of(reactorbench) == []
 
 
-def test_a_child_that_floods_its_output_does_not_fill_the_disk_and_its_measurement_counts(reactorbench, tmp_path):
-    done = reactorbench("run", "--workload", "counting", "--runtime", "flooding", *QUICK, "--out", "mine")
+def test_a_child_that_floods_its_output_does_not_fill_the_disk_and_its_measurement_counts(in_this_process, tmp_path):
+    done = in_this_process("run", "--workload", "counting", "--runtime", "flooding", *QUICK, "--out", "mine")
 
     (record,) = records_in(tmp_path / "mine")
     log = tmp_path / "mine" / record.log
@@ -243,9 +244,9 @@ def test_a_child_that_floods_its_output_does_not_fill_the_disk_and_its_measureme
 # ------------------------------------------------------------------------------------------ odd names
 
 
-def test_an_odd_name_is_measured_and_reported_like_any_other(reactorbench, tmp_path):
+def test_an_odd_name_is_measured_and_reported_like_any_other(in_this_process, tmp_path):
     name = 'odd | <b>&"ü"%; $(true)'
-    done = reactorbench(
+    done = in_this_process(
         *("run", "--workload", "counting", "--runtime", "plain", "--runtime", name, *QUICK[:-1], "--out", "my runs/ä"),
     )
 

@@ -46,8 +46,8 @@ def wait_until(condition, process, seconds=60):
         time.sleep(0.02)
 
 
-def test_a_run_leaves_a_record_a_log_and_a_report_for_every_invocation(reactorbench, tmp_path):
-    done = reactorbench(
+def test_a_run_leaves_a_record_a_log_and_a_report_for_every_invocation(in_this_process, tmp_path):
+    done = in_this_process(
         *("run", "--workload", "counting", "--set", "width=5", "--runtime", "plain", "--runtime", "other:workers=2"),
         *("--warmup-rounds", "3", "--rounds", "4", "--measure-s", "0.01", "--invocations", "2", "--seed", "7"),
         *("--out", "mine"),
@@ -75,8 +75,10 @@ def test_a_run_leaves_a_record_a_log_and_a_report_for_every_invocation(reactorbe
     assert {"summary.csv", "table.md", "plan.json"} <= {path.name for path in folder.iterdir()}
 
 
-def test_runtimes_that_compute_the_same_have_the_same_digest_and_seeds_alone_do_not_change_it(reactorbench, tmp_path):
-    reactorbench(
+def test_runtimes_that_compute_the_same_have_the_same_digest_and_seeds_alone_do_not_change_it(
+    in_this_process, tmp_path
+):
+    in_this_process(
         *("run", "--workload", "counting", "--runtime", "plain", "--runtime", "other", *QUICK, "--out", "mine")
     )
 
@@ -85,8 +87,8 @@ def test_runtimes_that_compute_the_same_have_the_same_digest_and_seeds_alone_do_
     assert plain.digest is not None
 
 
-def test_a_bound_is_measured_without_a_digest_and_the_run_is_sound(reactorbench, tmp_path):
-    done = reactorbench(
+def test_a_bound_is_measured_without_a_digest_and_the_run_is_sound(in_this_process, tmp_path):
+    done = in_this_process(
         *("run", "--workload", "counting", "--runtime", "sequential", "--runtime", "ceiling", *QUICK, "--out", "mine")
     )
 
@@ -103,16 +105,16 @@ def test_a_bound_is_measured_without_a_digest_and_the_run_is_sound(reactorbench,
     assert float(lines[1]["efficiency"]) == 1
 
 
-def test_a_bound_that_failed_is_still_marked_as_one(reactorbench, tmp_path):
-    done = reactorbench("run", "--workload", "failing_task", "--runtime", "ceiling", *QUICK, "--out", "mine")
+def test_a_bound_that_failed_is_still_marked_as_one(in_this_process, tmp_path):
+    done = in_this_process("run", "--workload", "failing_task", "--runtime", "ceiling", *QUICK, "--out", "mine")
 
     (bound,) = records_in(tmp_path / "mine")
     assert (done.returncode, bound.outcome, bound.is_bound) == (3, "failed", True)
     assert bound.reason.startswith("RuntimeFailure: Task 'counter[")
 
 
-def test_what_computes_something_else_is_measured_without_a_digest_and_the_run_is_sound(reactorbench, tmp_path):
-    done = reactorbench(
+def test_what_computes_something_else_is_measured_without_a_digest_and_the_run_is_sound(in_this_process, tmp_path):
+    done = in_this_process(
         *("run", "--workload", "counting", "--runtime", "sequential", "--runtime", "differing", *QUICK, "--out", "mine")
     )
 
@@ -124,8 +126,8 @@ def test_what_computes_something_else_is_measured_without_a_digest_and_the_run_i
     assert "it draws its numbers" in (tmp_path / "mine" / "table.md").read_text(encoding="utf-8")
 
 
-def test_without_a_folder_the_results_go_below_results_runs(reactorbench, tmp_path):
-    reactorbench("run", "--workload", "counting", "--runtime", "plain", *QUICK)
+def test_without_a_folder_the_results_go_below_results_runs(in_this_process, tmp_path):
+    in_this_process("run", "--workload", "counting", "--runtime", "plain", *QUICK)
 
     (folder,) = (tmp_path / "results" / "runs").iterdir()
     assert folder.name.startswith("counting-")
@@ -140,8 +142,8 @@ def test_with_json_standard_output_is_json_and_nothing_else(reactorbench, tmp_pa
     assert json.loads(reactorbench("report", "mine", "--json", "--no-figures").stdout)["exit_status"] == 0
 
 
-def test_records_do_not_say_whose_machine_it_was(reactorbench, tmp_path):
-    reactorbench("run", "--workload", "counting", "--runtime", "plain", *QUICK, "--out", "mine")
+def test_records_do_not_say_whose_machine_it_was(in_this_process, tmp_path):
+    in_this_process("run", "--workload", "counting", "--runtime", "plain", *QUICK, "--out", "mine")
 
     machine = records_in(tmp_path / "mine")[0].machine
     assert {"cpu_model", "processors", "physical_cores", "memory_gib", "kernel", "python", "packages"} <= machine.keys()
@@ -154,8 +156,8 @@ def test_records_do_not_say_whose_machine_it_was(reactorbench, tmp_path):
     assert str(tmp_path) not in said
 
 
-def test_global_randomness_is_caught_and_shows_no_speedup(reactorbench, tmp_path):
-    done = reactorbench(
+def test_global_randomness_is_caught_and_shows_no_speedup(in_this_process, tmp_path):
+    done = in_this_process(
         *("run", "--workload", "global_randomness", "--runtime", "sequential", "--runtime", "plain", *QUICK),
         *("--out", "mine", "--json"),
     )
@@ -166,8 +168,8 @@ def test_global_randomness_is_caught_and_shows_no_speedup(reactorbench, tmp_path
     assert rows["plain"]["speedup_over_sequential"] is None
 
 
-def test_a_child_that_is_killed_is_a_failed_record_and_the_rest_goes_on(reactorbench, tmp_path):
-    done = reactorbench(
+def test_a_child_that_is_killed_is_a_failed_record_and_the_rest_goes_on(in_this_process, tmp_path):
+    done = in_this_process(
         "run", "--workload", "counting", "--runtime", "dying", "--runtime", "plain", *QUICK, "--out", "mine"
     )
 
@@ -177,8 +179,8 @@ def test_a_child_that_is_killed_is_a_failed_record_and_the_rest_goes_on(reactorb
     assert plain.outcome == "ok"
 
 
-def test_an_exception_is_the_reason_and_its_traceback_is_in_the_log(reactorbench, tmp_path):
-    done = reactorbench("run", "--workload", "failing_task", "--runtime", "plain", *QUICK, "--out", "mine")
+def test_an_exception_is_the_reason_and_its_traceback_is_in_the_log(in_this_process, tmp_path):
+    done = in_this_process("run", "--workload", "failing_task", "--runtime", "plain", *QUICK, "--out", "mine")
 
     assert done.returncode == 3
     (record,) = records_in(tmp_path / "mine")
@@ -188,8 +190,8 @@ def test_an_exception_is_the_reason_and_its_traceback_is_in_the_log(reactorbench
     assert "Traceback" in (tmp_path / "mine" / record.log).read_text(encoding="utf-8")
 
 
-def test_a_workload_that_cannot_be_built_for_no_fault_of_the_input_fails_in_its_record(reactorbench, tmp_path):
-    done = reactorbench("run", "--workload", "unbuildable", "--runtime", "plain", *QUICK, "--out", "mine")
+def test_a_workload_that_cannot_be_built_for_no_fault_of_the_input_fails_in_its_record(in_this_process, tmp_path):
+    done = in_this_process("run", "--workload", "unbuildable", "--runtime", "plain", *QUICK, "--out", "mine")
 
     assert done.returncode == 3
     assert records_in(tmp_path / "mine")[0].reason == "LookupError: no graph today"
@@ -223,8 +225,8 @@ def test_a_process_that_a_good_child_left_is_ended_and_noted_in_the_log(reactorb
     assert "left processes that had to be ended" in (tmp_path / "mine" / record.log).read_text(encoding="utf-8")
 
 
-def test_what_refuses_or_lacks_a_dependency_is_skipped_with_the_reason(reactorbench, tmp_path):
-    done = reactorbench(
+def test_what_refuses_or_lacks_a_dependency_is_skipped_with_the_reason(in_this_process, tmp_path):
+    done = in_this_process(
         *("run", "--workload", "counting", "--runtime", "refusing", "--runtime", "needy", "--runtime", "plain"),
         *(*QUICK, "--out", "mine"),
     )
@@ -237,8 +239,8 @@ def test_what_refuses_or_lacks_a_dependency_is_skipped_with_the_reason(reactorbe
     assert "'a_module_that_is_not_there', which is not installed" in needy.reason
 
 
-def test_a_run_that_measured_nothing_does_not_succeed(reactorbench):
-    done = reactorbench("run", "--workload", "counting", "--runtime", "refusing", *QUICK, "--out", "mine")
+def test_a_run_that_measured_nothing_does_not_succeed(in_this_process):
+    done = in_this_process("run", "--workload", "counting", "--runtime", "refusing", *QUICK, "--out", "mine")
 
     assert done.returncode == 4
 
@@ -247,8 +249,8 @@ def test_a_run_that_measured_nothing_does_not_succeed(reactorbench):
 def test_an_interrupted_run_keeps_its_records_and_is_finished_by_resume(reactorbench, tmp_path, number):
     folder = tmp_path / "mine"
     process = reactorbench.start(
-        *("run", "--workload", "counting", "--runtime", "plain", "--runtime", "pausing", "--rounds", "5"),
-        *("--warmup-rounds", "400", "--measure-s", "0", "--invocations", "1", "--no-figures", "--out", folder),
+        *("run", "--workload", "counting", "--runtime", "plain", "--runtime", f"pausing:where={tmp_path / 'go'}"),
+        *(*QUICK, "--out", folder),
     )
     wait_until(lambda: len(records_in(folder)) == 1 and list((folder / "logs").glob("002-*")), process)
     process.send_signal(number)
@@ -261,6 +263,7 @@ def test_an_interrupted_run_keeps_its_records_and_is_finished_by_resume(reactorb
     assert list(reactorbench.temporary.iterdir()) == []
     assert children_of(reactorbench) == []
 
+    (tmp_path / "go").touch()
     done = reactorbench("run", "--resume", "--out", folder, "--no-figures")
 
     assert done.returncode == 0
@@ -296,19 +299,19 @@ def finished(one_run, tmp_path):
     return shutil.copytree(one_run, tmp_path / "mine")
 
 
-def test_a_finished_run_has_nothing_to_resume_and_is_reported_again(reactorbench, finished):
-    done = reactorbench("run", "--resume", "--out", finished, "--no-figures")
+def test_a_finished_run_has_nothing_to_resume_and_is_reported_again(in_this_process, finished):
+    done = in_this_process("run", "--resume", "--out", finished, "--no-figures")
 
     assert done.returncode == 0
     assert "0 invocations to run" in done.stdout
     assert len(records_in(finished)) == 2
 
 
-def test_a_last_line_that_was_cut_is_set_aside_and_its_invocation_runs_again(reactorbench, finished):
+def test_a_last_line_that_was_cut_is_set_aside_and_its_invocation_runs_again(in_this_process, finished):
     whole = (finished / "records.jsonl").read_bytes()
     (finished / "records.jsonl").write_bytes(whole[:-40])
 
-    done = reactorbench("run", "--resume", "--out", finished, "--no-figures")
+    done = in_this_process("run", "--resume", "--out", finished, "--no-figures")
 
     assert done.returncode == 0
     assert done.stdout.count("was cut in two") == 1
@@ -317,33 +320,33 @@ def test_a_last_line_that_was_cut_is_set_aside_and_its_invocation_runs_again(rea
     assert (finished / "records.cut").exists()
 
 
-def test_a_cut_line_of_an_invocation_that_has_a_record_does_not_run_again(reactorbench, finished):
+def test_a_cut_line_of_an_invocation_that_has_a_record_does_not_run_again(in_this_process, finished):
     with (finished / "records.jsonl").open("ab") as file:
         file.write(b'{"schema_version"')
 
-    done = reactorbench("run", "--resume", "--out", finished, "--no-figures")
+    done = in_this_process("run", "--resume", "--out", finished, "--no-figures")
 
     assert done.stdout.count("was cut in two") == 1
     assert "runs again" not in done.stdout
 
 
-def test_an_invocation_that_failed_runs_again_on_resume_and_the_newest_record_counts(reactorbench, finished):
+def test_an_invocation_that_failed_runs_again_on_resume_and_the_newest_record_counts(in_this_process, finished):
     plain, other = records_in(finished)
     failed = msgspec.structs.replace(other, outcome="failed", reason="a bad day")
     lines = [msgspec.json.encode(record) + b"\n" for record in (plain, failed)]
     (finished / "records.jsonl").write_bytes(b"".join(lines))
-    assert reactorbench("report", finished, "--no-figures").returncode == 3
+    assert in_this_process("report", finished, "--no-figures").returncode == 3
 
-    done = reactorbench("run", "--resume", "--out", finished, "--no-figures")
+    done = in_this_process("run", "--resume", "--out", finished, "--no-figures")
 
     assert done.returncode == 0
     assert outcomes_in(finished) == [("plain", 0, "ok"), ("other", 0, "failed"), ("other", 0, "ok")]
 
 
-def test_a_folder_with_records_is_not_measured_into_by_accident(reactorbench, finished):
+def test_a_folder_with_records_is_not_measured_into_by_accident(in_this_process, finished):
     before = (finished / "records.jsonl").read_bytes()
 
-    done = reactorbench("run", "--workload", "counting", "--runtime", "plain", *QUICK, "--out", finished)
+    done = in_this_process("run", "--workload", "counting", "--runtime", "plain", *QUICK, "--out", finished)
 
     assert done.returncode == 2
     assert "--resume" in done.stderr
@@ -357,8 +360,8 @@ def test_a_folder_with_records_is_not_measured_into_by_accident(reactorbench, fi
         ("--workload", "counting", "--runtime", "plain", *QUICK),
     ],
 )
-def test_a_run_is_not_resumed_with_another_plan(reactorbench, finished, arguments):
-    done = reactorbench("run", "--resume", "--out", finished, *arguments)
+def test_a_run_is_not_resumed_with_another_plan(in_this_process, finished, arguments):
+    done = in_this_process("run", "--resume", "--out", finished, *arguments)
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -388,27 +391,27 @@ def widths_in(folder):
     return [record.parameters["width"] for record in records_in(folder)]
 
 
-def test_some_cells_of_a_suite_run_and_the_others_later_in_the_same_folder(reactorbench, tmp_path):
+def test_some_cells_of_a_suite_run_and_the_others_later_in_the_same_folder(in_this_process, tmp_path):
     (tmp_path / "two.toml").write_text(TWO_CELLS, encoding="utf-8")
 
-    first = reactorbench("run", "two.toml", "--cells", "wi*", "--out", "mine", "--no-figures")
+    first = in_this_process("run", "two.toml", "--cells", "wi*", "--out", "mine", "--no-figures")
     assert first.returncode == 0, first.stderr
     assert widths_in(tmp_path / "mine") == [9]
-    assert reactorbench("run", "--resume", "--out", "mine", "--no-figures").returncode == 0
+    assert in_this_process("run", "--resume", "--out", "mine", "--no-figures").returncode == 0
     assert widths_in(tmp_path / "mine") == [9, 1]
 
 
-def test_a_run_is_resumed_with_more_blocks(reactorbench, tmp_path):
+def test_a_run_is_resumed_with_more_blocks(in_this_process, tmp_path):
     (tmp_path / "two.toml").write_text(TWO_CELLS, encoding="utf-8")
-    reactorbench("run", "two.toml", "--out", "mine", "--no-figures")
+    in_this_process("run", "two.toml", "--out", "mine", "--no-figures")
 
-    done = reactorbench("run", "two.toml", "--invocations", "2", "--resume", "--out", "mine", "--no-figures")
+    done = in_this_process("run", "two.toml", "--invocations", "2", "--resume", "--out", "mine", "--no-figures")
 
     assert done.returncode == 0, done.stderr
     assert [(r.parameters["width"], r.block) for r in records_in(tmp_path / "mine")] == [(1, 0), (9, 0), (1, 1), (9, 1)]
 
 
-def test_what_does_not_fit_into_memory_is_skipped_with_what_it_takes_and_what_there_is(reactorbench, tmp_path):
+def test_what_does_not_fit_into_memory_is_skipped_with_what_it_takes_and_what_there_is(in_this_process, tmp_path):
     huge = (
         "--workload",
         "broadcast_gather",
@@ -420,7 +423,7 @@ def test_what_does_not_fit_into_memory_is_skipped_with_what_it_takes_and_what_th
         "ray",
     )
 
-    done = reactorbench("run", *huge, "--invocations", "1", "--out", "mine", "--no-figures")
+    done = in_this_process("run", *huge, "--invocations", "1", "--out", "mine", "--no-figures")
 
     assert done.returncode == 4, done.stderr
     assert {(r.outcome, r.runtime) for r in records_in(tmp_path / "mine")} == {
@@ -428,5 +431,5 @@ def test_what_does_not_fit_into_memory_is_skipped_with_what_it_takes_and_what_th
         ("skipped", "ray"),
     }
     assert all("of memory, and" in r.reason for r in records_in(tmp_path / "mine"))
-    planned = reactorbench("plan", *huge)
+    planned = in_this_process("plan", *huge)
     assert planned.stdout.count("Skipped: broadcast_gather") == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
+from harness.learning.trainings import schedule_trainings
 from harness.plan import schedule
 from harness.suite import plan_of, read_suite, suite_names, suite_of_workload
 
@@ -95,6 +96,43 @@ def test_the_same_cell_twice_is_refused(write):
         plan_of(read_suite(write('runtimes = ["plain"]\n' + '[[cell]]\nworkload = "counting"\n' * 2)), {}, [])
 
 
+VARYING = """
+runtimes = ["plain"]
+[[cell]]
+name = "sweep"
+workload = "counting"
+parameters = { direction = "down" }
+vary = { width = [2, 4], step = [1.0, 2.0, 3.0] }
+[[cell]]
+workload = "counting"
+"""
+
+
+def test_parameters_that_vary_stand_for_a_cell_of_each_combination(write):
+    *swept, last = plan_of(read_suite(write(VARYING)), {}, []).cells
+
+    found = [(cell.name, cell.parameters["width"], cell.parameters["step"]) for cell in swept]
+    assert found == [(f"sweep-{w}-{s}", w, s) for w in (2, 4) for s in (1.0, 2.0, 3.0)]
+    assert {cell.parameters["direction"] for cell in swept} == {"down"}
+    assert (last.name, last.parameters["direction"]) == ("", "up")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "said"),
+    [
+        ("width = []", "width = [2, 4]", "'width' varies over no value. Give at least one"),
+        ("direction = [1]", "width = [2, 4]", "'direction' stands in 'parameters' and in 'vary'. Take it out of one"),
+        ("width = 2", "width = [2, 4]", "'vary' cannot be {"),
+        ("width = [2, 2]", "width = [2, 4]", "same cell twice"),
+        ("width = [2, 0]", "width = [2, 4]", "int >= 1"),
+    ],
+)
+def test_a_mistake_in_what_varies_is_named(write, wrong, right, said):
+    with pytest.raises(UsageError) as caught:
+        plan_of(read_suite(write(VARYING.replace(right, wrong))), {}, [])
+    assert said in str(caught.value)
+
+
 def test_a_cell_without_a_workload_is_named(write):
     with pytest.raises(UsageError, match=r'cell 1 has no workload. Add workload = "'):
         read_suite(write("[[cell]]\nrounds = 3"))
@@ -126,7 +164,8 @@ def test_a_misspelt_suite_gets_the_nearest_one():
 def test_every_shipped_suite_makes_a_plan():
     assert "quick" in suite_names()
     for name in suite_names():
-        assert schedule(plan_of(read_suite(name), {}, []))
+        plan = plan_of(read_suite(name), {}, [])
+        assert schedule(plan) or schedule_trainings(plan)
 
 
 def test_the_quick_suite_has_its_cells_on_all_four_runtimes():

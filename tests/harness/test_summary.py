@@ -27,7 +27,8 @@ def test_columns_that_others_rely_on_come_first_and_in_order():
 
 
 def test_new_columns_come_last():
-    assert COLUMNS[-3:] == ("efficiency", "efficiency_per_core", "metrics")
+    assert COLUMNS[-6:-3] == ("efficiency", "efficiency_per_core", "metrics")
+    assert COLUMNS[-3:] == ("updates_per_s", "updates_per_s_low", "updates_per_s_high")
 
 
 def test_a_row_has_every_column():
@@ -95,6 +96,13 @@ def test_the_papers_own_use_of_ray_is_never_the_best_ray():
     assert rows["reactor"].best_ray == ("ray", "{}")
     assert rows["ray-by-value"].over_best_ray.point == pytest.approx(1.2)
     assert rows_of([record("ray-by-value", 60), record("reactor", 200)])["reactor"].best_ray is None
+
+
+def test_a_ray_that_computes_something_else_is_never_the_best_ray():
+    other = record("ray-async", 70, digest=None, differs="it has no lock-step")
+    rows = rows_of([record("sequential", 100), record("ray", 50), other, record("reactor", 200)])
+    assert rows["reactor"].best_ray == ("ray", "{}")
+    assert rows["ray-async"].over_best_ray.point == pytest.approx(1.4)
 
 
 def bound(rate, block=0, runtime="ceiling", **changes):

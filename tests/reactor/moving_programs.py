@@ -32,7 +32,7 @@ from tests.reactor.reactors import Post
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PROGRAMS", "FromOutside", "Leaving", "Patient", "Slow", "Stateful", "Sticky", "WithEnd"]
+__all__ = ["PROGRAMS", "FromOutside", "Later", "Leaving", "Patient", "Slow", "Stateful", "Sticky", "WithEnd"]
 
 
 class Scheduler(Reactor):
@@ -415,6 +415,19 @@ class Slow(Reactor):
     @reaction(tick)
     def sleep(self) -> None:
         time.sleep(0.003)
+
+
+class Later(Slow):
+    """Takes its time from its 30th tag on."""
+
+    def __init__(self) -> None:
+        self.tags = 0
+
+    @reaction(Slow.tick)
+    def sleep(self) -> None:
+        self.tags += 1
+        if self.tags > 30:
+            time.sleep(0.003)
 
 
 class Patient(Reactor):

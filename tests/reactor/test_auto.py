@@ -21,7 +21,17 @@ from runtimes.reactor.assembly import assemble
 from runtimes.reactor.auto import estimate
 from tests.moving import force_moves
 from tests.reactor.fuzz import difference, placement_of, reference_lines, run_lines
-from tests.reactor.moving_programs import PROGRAMS, FromOutside, Leaving, Patient, Slow, Stateful, Sticky, WithEnd
+from tests.reactor.moving_programs import (
+    PROGRAMS,
+    FromOutside,
+    Later,
+    Leaving,
+    Patient,
+    Slow,
+    Stateful,
+    Sticky,
+    WithEnd,
+)
 from tests.reactor.programs import Counter
 from tests.reactor.random_programs import plan_of
 from tests.reactor.reactors import Arrays, Bombs, FanOutFanIn, Sleepy, SleepyBank
@@ -192,6 +202,8 @@ def test_a_timeline_goes_on_across_a_move(moves: list[str]) -> None:
 def test_nothing_is_measured_once_the_choice_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     force_moves(monkeypatch, after_tags=3)
     monkeypatch.setattr(auto_module, "_busy_elsewhere", lambda: 7)
+    # However busy the machine is, its tags do not pass for longer ones.
+    monkeypatch.setattr(auto_module, "_LONGER_BY_NS", 10**9)
     with Program(FanOutFanIn, workers=2, fast=True) as program:
         program.advance(3)
         assert program.execution.startswith("inline: other processes")
@@ -340,6 +352,43 @@ def test_slow_reactions_are_measured_and_the_program_moves(monkeypatch: pytest.M
     assert said.startswith(("processes: a tag takes about", "threads: a tag takes about"))
     assert said.endswith("with 2 workers")
     assert 12_000 <= float(said.split("about ")[1].split(" us")[0]) < 1_000_000
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one call", "tag by tag"])
+def test_a_program_whose_tags_become_slow_is_measured_again_and_moves(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_module, "_busy_elsewhere", lambda: 0)
+    monkeypatch.setattr(auto_module, "processors", lambda: 2)
+    monkeypatch.setattr(auto_module, "fork_is_safe", lambda: True)
+    how: dict[str, Any] = {"workers": 2, "fast": True, "recording": True}
+    with Program(partial(Bombs, Later, width=4), **how) as program:
+        program.advance(20)
+        before = program.execution
+        for tags in [80] if at_once else [1] * 80:
+            program.advance(tags)
+        after = program.execution
+        program.stop()
+    assert before.startswith("inline: a tag takes about")
+    assert after.startswith(("processes: a tag takes about", "threads: a tag takes about"))
+    with Program(partial(Bombs, Later, width=4), executor="inline", fast=True, recording=True) as alone:
+        alone.advance(100)
+        alone.stop()
+    assert first_difference(program.trace(), alone.trace()) is None
+
+
+def test_a_program_whose_tags_stay_as_they_are_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_module, "_busy_elsewhere", lambda: 0)
+    monkeypatch.setattr(auto_module, "processors", lambda: 2)
+    # However busy the machine is.
+    monkeypatch.setattr(auto_module, "_LONGER_BY_NS", 10**9)
+    with Program(FanOutFanIn, workers=2, fast=True, timeline=True) as program:
+        program.advance(20)
+        executor = program._executor
+        assert isinstance(executor, auto_module.AutoExecutor)
+        program.advance(2000)
+        assert not executor._measuring
+        assert executor._window == auto_module._FEWEST_WATCHED
 
 
 MOVES_FOR_REAL = """

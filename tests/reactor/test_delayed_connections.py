@@ -314,3 +314,78 @@ def test_a_delayed_connection_cannot_be_placed() -> None:
     placement = {"counter.sent[0] after 0 ns": 1}
     with pytest.raises(AssemblyError, match=r"Placement 'counter\.sent\[0\] after 0 ns' .*the reactors counter, echo"):
         Program(Pair, executor="threads", workers=2, placement=placement, fast=True).run(1 * ms)
+
+
+class Sending(Reactor):
+    """Sends a value of every kind in each tag but every third, and says what is still on its way."""
+
+    tick = Timer(1 * ms)
+    text = Output[str]()
+    array = Output[Any](shape=(1,), dtype="i8")
+    steady = Output[Any](shape=(1,), dtype="i8", steady=True)
+    alone = Output[str]()
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @reaction(tick, effects=[text, array, steady, alone])
+    def send(self) -> None:
+        self.steady.array()[0] = self.count
+        if self.count % 3 != 2:
+            self.text.set(f"number {self.count}")
+            self.array.array()[0] = self.count
+            self.alone.set("heard at once")
+        self.count += 1
+
+    def on_its_way(self) -> dict[str, list[tuple[int, Any]]]:
+        ports = {"text": self.text, "array": self.array, "steady": self.steady, "alone": self.alone}
+        return {
+            name: [
+                (tag.time_ns // ms, value if isinstance(value, str) else int(value[0]))
+                for tag, value in port.in_flight()
+            ]
+            for name, port in ports.items()
+        }
+
+
+class Hearing(Reactor):
+    """Hears all of it, early and late."""
+
+    text = Input[str]()
+    array = Input[Any](shape=(1,), dtype="i8")
+    steady = Input[Any](shape=(1,), dtype="i8")
+    alone = Input[str]()
+
+    @reaction(text, array, alone, sources=[steady])
+    def hear(self) -> None:
+        """Do nothing."""
+
+
+class SentAndHeard(Reactor):
+    def __init__(self) -> None:
+        self.sending, self.early, self.late = Sending(), Hearing(), Hearing()
+        for after_ns, hearing in ((1 * ms, self.early), (3 * ms, self.late)):
+            for name in ("text", "array", "steady"):
+                self.connect(getattr(self.sending, name), getattr(hearing, name), after_ns=after_ns)
+            self.connect(self.sending.alone, hearing.alone)
+
+
+@pytest.mark.parametrize(
+    "how", [{"executor": "inline"}, {"executor": "threads", "workers": 2}, {"executor": "processes", "workers": 2}]
+)
+def test_an_output_says_what_has_not_arrived_yet_where_it_takes_longest(how: dict[str, Any]) -> None:
+    with Program(SentAndHeard, fast=True, **how) as program:
+        program.advance(1)
+        assert program.ask("sending", "on_its_way") == {
+            "text": [(3, "number 0")],
+            "array": [(3, 0)],
+            "steady": [(3, 0)],
+            "alone": [],
+        }
+        program.advance(5)
+        assert program.ask("sending", "on_its_way") == {
+            "text": [(6, "number 3"), (7, "number 4")],
+            "array": [(6, 3), (7, 4)],
+            "steady": [(6, 3), (7, 4), (8, 5)],
+            "alone": [],
+        }

@@ -496,7 +496,8 @@ def test_a_replay_has_the_events_of_a_watchdogs_handler_at_their_tags_wherever_i
     replayed = run(again, Night, replay=trace)
     assert lines(replayed) == lines(trace)
     assert replayed.expiries == trace.expiries
-    assert trace.expiries[0].earliest[0] > (trace.expiries[0].time_ns, trace.expiries[0].microstep)
+    # Later, as a rule; on a machine that just stood still it may be at that tag.
+    assert trace.expiries[0].earliest[0] >= (trace.expiries[0].time_ns, trace.expiries[0].microstep)
 
 
 class Leashed(Reactor):

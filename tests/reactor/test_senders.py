@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import subprocess
@@ -135,7 +136,8 @@ def program_of(counting: Reactor, home: int, way: dict[str, Any], **options: Any
 
 
 def left() -> list[str]:
-    """Threads and sockets of this process."""
+    """Threads and sockets of this process; without what earlier tests have left to the garbage collector."""
+    gc.collect()
     links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     return sorted(
         [t.name for t in threading.enumerate()] + [link for link in links if "socket" in link or "pipe" in link]

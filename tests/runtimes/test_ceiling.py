@@ -335,3 +335,50 @@ def is_alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+# -------------------------------------------------------------------------------------- several banks
+
+
+class Sleeper(Whereabouts):
+    """Takes its time, if it is given what it waits for."""
+
+    def __init__(self, context, *, seconds):
+        super().__init__(context)
+        self.seconds = seconds
+
+    def fire(self, inputs, outputs):
+        if all(value is not None for value in inputs.values()):
+            time.sleep(self.seconds)
+
+    def tallies(self):
+        return {**super().tallies(), "index": self.index}
+
+
+class Giver(Task):
+    """Gives nothing."""
+
+    def __init__(self, context):
+        pass
+
+    def fire(self, inputs, outputs):
+        pass
+
+
+@several_processors
+def test_members_that_take_long_have_a_process_of_their_own_and_optional_inputs_are_there():
+    builder = GraphBuilder(workload="members", parameters={}, seed=0, unit="firing", units_per_round=1)
+    giver = builder.task("giver", Giver, outputs=[Output("work", ArraySpec((3,), "f4"), optional=True)])
+    builder.bank("light", 2, partial(Sleeper, seconds=0.001))
+    heavy = builder.bank("heavy", 1, partial(Sleeper, seconds=0.02), inputs=["work"], stateless=True)
+    builder.broadcast(giver["work"], heavy["work"])
+
+    with opened(builder.build()) as session:
+        durations = session.advance(3)
+        tallies = session.tallies()
+
+    homes = {path: {tally["process"] for tally in members} for path, members in tallies.items()}
+    assert len(homes["light"]) == 1
+    assert not homes["light"] & homes["heavy"]
+    assert [tally["index"] for tally in tallies["light"]] == [0, 1]
+    assert durations.min() > 0.02e9

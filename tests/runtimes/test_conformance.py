@@ -72,7 +72,7 @@ def test_inline_reactors_give_what_the_loop_gives(plan: Plan, seed: int) -> None
 
 @pytest.mark.parametrize("workers", [2, 3, 4])
 @given(plan=plans(), seed=st.integers(0, 3))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_reactors_in_processes_give_what_the_loop_gives(workers: int, plan: Plan, seed: int) -> None:
     graph = graph_of(plan, seed)
     parallel = reactor(graph, executor="processes", workers=workers, start_method="fork")
@@ -81,7 +81,7 @@ def test_reactors_in_processes_give_what_the_loop_gives(workers: int, plan: Plan
 
 @pytest.mark.parametrize("workers", [2, 3])
 @given(plan=plans(), seed=st.integers(0, 3))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_reactors_in_threads_give_what_the_loop_gives(workers: int, plan: Plan, seed: int) -> None:
     graph = graph_of(plan, seed)
     parallel = reactor(graph, executor="threads", workers=workers)
@@ -90,7 +90,7 @@ def test_reactors_in_threads_give_what_the_loop_gives(workers: int, plan: Plan, 
 
 @pytest.mark.parametrize("driver_slice", [True, False], ids=["driver's slice", "no driver's slice"])
 @given(plan=plans(), seed=st.integers(0, 3), places=st.integers(1, 4))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_processes_and_pipes_give_what_the_loop_gives(driver_slice: bool, plan: Plan, seed: int, places: int) -> None:
     graph = graph_of(plan, seed)
     piped = PipesSession(packed(graph, driver_slice=driver_slice, places=places))
@@ -99,7 +99,7 @@ def test_processes_and_pipes_give_what_the_loop_gives(driver_slice: bool, plan: 
 
 @needs_xronos
 @given(plan=plans(), seed=st.integers(0, 3))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_reactors_of_xronos_give_what_the_loop_gives(plan: Plan, seed: int) -> None:
     graph = graph_of(plan, seed)
     assert trace_of(xronos_session(graph), graph) == trace_of(SequentialSession(graph), graph)
@@ -107,7 +107,7 @@ def test_reactors_of_xronos_give_what_the_loop_gives(plan: Plan, seed: int) -> N
 
 @pytest.mark.parametrize("to_threads", [False, True], ids=["to processes", "to threads"])
 @given(plan=plans(), seed=st.integers(0, 3), after_tags=st.integers(1, ROUNDS), workers=st.integers(2, 4))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_reactors_that_move_between_rounds_give_what_the_loop_gives(
     to_threads: bool, plan: Plan, seed: int, after_tags: int, workers: int
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtimes.places import rounds_ahead
+from runtimes.layout import rounds_ahead
 from runtimes.ray_actors import actor_per_member
 from runtimes.ray_by_value import RUNTIME as BY_VALUE
 from runtimes.ray_calls import Calls

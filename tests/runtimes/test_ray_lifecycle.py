@@ -112,7 +112,10 @@ def test_a_raylet_that_is_killed_is_named_and_leaves_nothing(scratch, leaves_not
     runtime = RUNTIMES["ray-packed"]
     with runtime.open(graph_of(), runtime.options(), scratch) as session:
         session.advance(2)
-        next(child for child in psutil.Process().children() if child.name() == "raylet").kill()
+        raylet = next(child for child in psutil.Process().children() if child.name() == "raylet")
+        raylet.kill()
+        # A process is told to die long before it is dead; a short round would be over by then, and rightly.
+        os.waitid(os.P_PID, raylet.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(RuntimeFailure, match=r"'raylet' .* has died"):
             session.advance(1)
 

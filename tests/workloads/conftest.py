@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runtimes.sequential import RUNTIME
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -21,6 +19,8 @@ Received = list[dict[str, list[Any]]]
 @pytest.fixture
 def open_session(tmp_path: Path) -> Callable[[Graph], Session]:
     """Opens the plain loop on a graph."""
+    from runtimes.sequential import RUNTIME
+
     return lambda graph: RUNTIME.open(graph, RUNTIME.options(), tmp_path)
 
 

@@ -39,17 +39,26 @@ class Workload:
     """Importable modules that it needs."""
     optional: tuple[tuple[str, str], ...] = ()
     """Modules that only some parameters need: each with which."""
+    evaluate: Callable[[Any, Mapping[str, Sequence[Mapping[str, Any]]], int, int], Sequence[float]] | None = None
+    """`evaluate(parameters, tallies, episodes, seed)` plays so many whole episodes with what has been learnt, without
+    exploring, in environments of its own, and gives the undiscounted return of each; None where nothing is learnt.
+
+    `tallies` are those of a session, on any runtime, before its first round or between rounds. The result follows from
+    the arguments alone: equal episodes for equal seeds, and none of those that were trained on. Raises ValueError, with
+    a remedy, for parameters whose result cannot be evaluated.
+    """
 
 
 @dataclass(slots=True, kw_only=True)
 class GraphBuilder:
-    """Collects tasks and edges; `build` validates and freezes them into a `Graph`."""
+    """Collects tasks and edges; `build` validates and freezes them into a `Graph`, whose fields are explained there."""
 
     workload: str
     parameters: Mapping[str, Any]
     seed: int
     unit: str
     units_per_round: int
+    held_bytes: int = 0
     _nodes: dict[str, TaskNode] = field(default_factory=dict)
     _edges: list[Edge] = field(default_factory=list)
 
@@ -87,7 +96,8 @@ class GraphBuilder:
     ) -> TaskNode:
         """Add a bank of `width` like tasks; each knows its index through its context.
 
-        With `stateless`, members promise to do the same work whatever they receive.
+        With `stateless`, members promise to do the same work whatever they receive; of optional inputs, in every round
+        in which they receive them.
 
         Raises:
             GraphError: for a width below 1, or a name used twice.
@@ -140,6 +150,7 @@ class GraphBuilder:
             units_per_round=self.units_per_round,
             tasks=_firing_order(self._nodes, self._edges),
             edges=tuple(self._edges),
+            held_bytes=self.held_bytes,
         )
 
     def _add(  # noqa: PLR0913 - as `task`

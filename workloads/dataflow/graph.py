@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,9 @@ from workloads.dataflow.tasks import Task, TaskContext, TaskFactory
 from workloads.dataflow.values import ArraySpec, GraphError, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from workloads.dataflow.state import State, TaskState
 
 __all__ = ["Edge", "EdgeShape", "Graph", "Input", "Output", "PortRef", "TaskNode"]
 
@@ -83,6 +85,8 @@ class TaskNode:
     """It is worth a worker of its own; a single task lives with the driver otherwise."""
     stateless: bool = False
     """Its members do the same work whatever they receive, and whatever they received before."""
+    resumes: Sequence[TaskState] | None = field(default=None, repr=False, compare=False)
+    """Where its members go on from, in index order, if that is not the beginning."""
 
     @property
     def members(self) -> int:
@@ -103,8 +107,15 @@ class TaskNode:
         return {port.name: port.array for port in self.outputs if port.optional and port.array is not None}
 
     def build(self, index: int, seed: int) -> Task:
-        """Build member `index` here and now."""
-        return self.factory(TaskContext(path=self.path, index=index, width=self.members, seed=seed))
+        """Build member `index` here and now, and have it go on from its state if there is one."""
+        task = self.factory(TaskContext(path=self.path, index=index, width=self.members, seed=seed))
+        if self.resumes is not None:
+            try:
+                task.restore(self.resumes[index].kept)
+            except BaseException:
+                task.close()
+                raise
+        return task
 
     def __getitem__(self, port: str) -> PortRef:
         """The port named `port`, input or output.
@@ -130,6 +141,25 @@ class Graph:
     units_per_round: int
     tasks: tuple[TaskNode, ...]
     edges: tuple[Edge, ...]
+    held_bytes: int = 0
+    """About what its tasks hold in memory beside the values on edges, where that is much: a replay buffer, say."""
+    first_round: int = 0
+    """The number of the round with which a session begins: so many were run before the state that it goes on from."""
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether it goes on from a state."""
+        return any(node.resumes is not None for node in self.tasks)
+
+    def resumed(self, state: State) -> Graph:
+        """The same graph, for sessions that go on from `state`; any runtime that resumes opens it as any other.
+
+        Raises:
+            GraphError: if `state` is of another workload, or of other parameters, another seed or other tasks.
+        """
+        state.check(self)
+        nodes = (replace(node, resumes=tuple(state.tasks[node.path])) for node in self.tasks)
+        return replace(self, tasks=tuple(nodes), first_round=state.round)
 
     def node(self, path: str) -> TaskNode:
         """The task or bank at `path`."""
@@ -143,6 +173,22 @@ class Graph:
     def edges_from(self, source: PortRef) -> list[Edge]:
         """The edges that begin at `source`."""
         return [edge for edge in self.edges if edge.source == source]
+
+    def delay_of(self, source: PortRef) -> int:
+        """The longest delay of the edges that begin at `source`."""
+        return max((edge.delay for edge in self.edges_from(source)), default=0)
+
+    def values_before(self, source: PortRef, index: int, task: Task) -> list[Any]:
+        """What member `index`, which is `task`, gave on `source` in the rounds before a session's first.
+
+        One value for each round of the longest delay, the oldest first: what was in flight where the graph goes on
+        from a state, else what `task.initial` gives, which is asked once. A runtime calls this once for each member
+        and delayed output, at the beginning of its first round.
+        """
+        resumes = self.node(source.task).resumes
+        if resumes is not None:
+            return list(resumes[index].in_flight[source.name])
+        return [task.initial(source.name)] * self.delay_of(source)
 
     def retain_of(self, edge: Edge) -> int:
         """How many rounds longer than its own firing the consumer of `edge` keeps a value."""

@@ -10,12 +10,14 @@ import numpy as np
 import xxhash
 
 from workloads.dataflow.graph import EdgeShape, Graph
-from workloads.dataflow.values import Gathered
+from workloads.dataflow.values import Gathered, GraphError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import NDArray
+
+    from workloads.dataflow.state import State
 
 __all__ = ["Digest", "Session"]
 
@@ -42,6 +44,20 @@ class Session(ABC):
     @abstractmethod
     def tallies(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Of every task its tallies: path to one mapping for each member, in index order."""
+
+    def state(self) -> State:
+        """Where the program stands now: a session on `graph.resumed(state)` goes on from here, bit for bit.
+
+        Asked for between two calls of `advance`, or before the first. It is a copy, and asking changes nothing: this
+        session may go on, also where a task has no state.
+
+        Raises:
+            GraphError: if a task does not say what it keeps, or this runtime does not say where it stands.
+        """
+        raise GraphError(
+            f"{type(self).__name__} does not say where its program stands, so it cannot be resumed. "
+            "Run the graph on a runtime that does: sequential, reactor, ray..."
+        )
 
     @abstractmethod
     def close(self) -> None:

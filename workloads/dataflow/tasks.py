@@ -125,8 +125,8 @@ class Task(ABC):
     def initial(self, port: str) -> Any:
         """The value that a delayed edge from `port` carries in the rounds before there is a real one.
 
-        Called once for each such port, at the beginning of round 0. `None` makes it absent, which a
-        declared array port cannot be.
+        Called once for each such port, at the beginning of round 0; never if the task goes on from a state. `None`
+        makes it absent, which a declared array port cannot be.
         """
         raise GraphError(
             f"{type(self).__name__} gives no initial value for its delayed output '{port}'. Define initial(self, port)."
@@ -139,9 +139,37 @@ class Task(ABC):
     def tallies(self) -> Mapping[str, Any]:
         """Counts and totals that the task keeps anyway; they are part of the digest.
 
-        The harness adds up and reports those named `resets` and `emulator_frames`.
+        The harness adds up and reports those named `resets`, `emulator_frames` and `updates`; where several tasks
+        take part in an update, one of them counts it.
         """
         return {}
+
+    def state(self) -> Mapping[str, Any]:
+        """All that the task keeps from one round to the next and does not make anew when it is built.
+
+        Asked for between two rounds. Arrays, numbers (of any size), texts, bytes and None, and lists, tuples and
+        mappings (with texts as keys) of these; the task's own memory may be among them, since it is copied. A task
+        that keeps nothing gives an empty mapping: there is no default, so that none is resumed wrongly unawares.
+
+        Raises:
+            GraphError: if the task cannot be resumed.
+        """
+        raise GraphError(
+            f"{type(self).__name__} does not say what it keeps from one round to the next. Define state(self) and "
+            "restore(self, state); for a task that keeps nothing, let state give {}."
+        )
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`, which `state` gave: called once, when the task has been built.
+
+        Afterwards it must give the same bits as the task that gave it. Arrays are read-only and must not be kept:
+        others may be given the same.
+        """
+        if state:
+            raise GraphError(
+                f"{type(self).__name__} gives a state ({', '.join(state)}) but cannot go on from it. "
+                "Define restore(self, state)."
+            )
 
     def close(self) -> None:  # noqa: B027 - a hook, empty by intent
         """Let go of what the task holds (an environment, a file)."""
