@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["GRACE_S", "Leftovers", "watched"]
 
-GRACE_S = 3.0
-"""What is on its way out gets so long."""
+GRACE_S = 10.0
+"""What is on its way out gets so long.
+
+Shared memory that a killed process of somebody else had open belongs to nobody until that one's resource tracker
+takes it away: about a second, or several where the machine is busy."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - it is what is looked at
 _ENTRY = "shared memory "
 _NAMED_AFTER = re.compile(_ENTRY + r"(?:sem\.)?(?!mp-|psm_)[A-Za-z_-]+(\d+)(?![0-9A-Za-z])")
