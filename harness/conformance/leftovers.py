@@ -110,15 +110,27 @@ def _shared_memory() -> set[str]:
 
 def _without_others(found: list[str]) -> list[str]:
     """`found`, but for shared memory that living processes besides ours use, or that is named after one of them."""
-    if not any(what.startswith(_ENTRY) for what in found):
+    entries = {what: what.removeprefix(_ENTRY) for what in found if what.startswith(_ENTRY)}
+    if not entries:
         return found
     others = set(psutil.pids()) - {os.getpid(), *(process.pid for process in _living())}
-    used = {what for what in found if (named := _NAMED_AFTER.match(what)) and int(named[1]) in others}
+    # By inode: who makes a semaphore has it mapped by the name that it had before it was complete.
+    inodes = set()
     for pid in others:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines():
-                used.add(_ENTRY + line.partition(f"{_SHARED_MEMORY}/")[2])
-    return [what for what in found if what not in used]
+                if f" {_SHARED_MEMORY}/" in line:
+                    inodes.add(int(line.split(maxsplit=5)[4]))
+    not_left = set()
+    for what, name in entries.items():
+        if (named := _NAMED_AFTER.match(what)) and int(named[1]) in others:
+            not_left.add(what)
+        try:
+            if (_SHARED_MEMORY / name).stat().st_ino in inodes:
+                not_left.add(what)
+        except FileNotFoundError:
+            not_left.add(what)
+    return [what for what in found if what not in not_left]
 
 
 def _files(folder: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import subprocess
@@ -161,3 +162,23 @@ def test_shared_memory_counts_unless_it_is_named_after_a_process_of_somebody_els
 
     found = {name for name in left.found if f"-of-{os.getpid()}" in name}
     assert found == {f"shared memory {ours.name}", f"shared memory {drawn.name}"}
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no /dev/shm; run it on Linux")
+def test_a_semaphore_that_another_living_process_made_does_not_count():
+    watching = """
+from harness.conformance.leftovers import watched
+with watched(grace_s=0.0) as left:
+    print("watching", flush=True)
+    input()
+print(left.found)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", watching], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "watching\n"
+        held = multiprocessing.get_context("spawn").Semaphore()
+        said, _ = process.communicate("\n")
+
+    assert Path(f"/dev/shm/sem.{held._semlock.name.lstrip('/')}").exists()
+    assert said == "[]\n"
