@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.conformance.leftovers import GRACE_S, watched
 from runtimes import ray_actors, ray_compiled, ray_packed
 from runtimes.protocol import RuntimeFailure
 from runtimes.ray_cluster import PRIVATE_SETTINGS
@@ -41,29 +41,13 @@ def scratch():
 
 @pytest.fixture
 def leaves_nothing():
-    """Whatever the test does, no process, no shared memory and no setting may be left of it."""
-    before = traces()
-    yield
-    assert traces() == before
-
-
-def traces():
-    children = {process.pid for process in psutil.Process().children(recursive=True)}
-    others = set(psutil.pids()) - children - {os.getpid()}
-    return {
-        "processes": children,
-        # Of living processes besides ours nothing counts: another Ray may run on this machine.
-        "shared memory": {name for name in os.listdir("/dev/shm") if owner_of(name) not in others},  # noqa: PTH208 - names
-        "settings": {name: value for name, value in os.environ.items() if name.startswith("RAY_")},
-        "handler": signal.getsignal(signal.SIGTERM),
-        "token": (Path.home() / ".ray" / "auth_token").exists(),
-    }
-
-
-def owner_of(name):
-    """Which process made a named semaphore of Ray, if it is one."""
-    match = re.match(r"sem\.(?:hdr|obj)(\d+)", name)
-    return match and int(match[1])
+    """Whatever the test does, no process, thread, shared memory, setting or token may be left of it."""
+    token = Path.home() / ".ray" / "auth_token"
+    had_token = token.exists()
+    with watched(GRACE_S) as left:
+        yield
+    assert left.found == []
+    assert token.exists() == had_token
 
 
 class Worker(Task):

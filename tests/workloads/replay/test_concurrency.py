@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.conformance.leftovers import GRACE_S, watched
 from tests.workloads.replay.buffers import C_COMPILER, FIELDS, KINDS, NATIVE, made, needs_sharing, rows_of
 from workloads.replay import PrioritizedReplay, memory_file, rings
 
@@ -149,17 +150,19 @@ def test_memory_that_is_not_there_is_an_error_before_any_is_taken():
 
 @needs_sharing
 def test_nothing_is_left_behind_by_processes_that_are_killed():
-    before = set(Path("/dev/shm").iterdir()), len(list(Path("/proc/self/fd").iterdir()))
-    buffer = PrioritizedReplay(10, ROW, shared=True)
-    child = FORK.Process(target=use_for_ever, args=(buffer,))
-    child.start()
-    while len(buffer) < 10:
-        time.sleep(0.001)
-    child.kill()
-    child.join()
-    del buffer, child
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    with watched(GRACE_S) as left:
+        buffer = PrioritizedReplay(10, ROW, shared=True)
+        child = FORK.Process(target=use_for_ever, args=(buffer,))
+        child.start()
+        while len(buffer) < 10:
+            time.sleep(0.001)
+        child.kill()
+        child.join()
+        del buffer, child
 
-    assert (set(Path("/dev/shm").iterdir()), len(list(Path("/proc/self/fd").iterdir()))) == before
+    assert left.found == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 def use_for_ever(buffer):
