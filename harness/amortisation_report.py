@@ -15,6 +15,7 @@ from harness.errors import UsageError, writing
 from harness.plan import PlanFile
 from harness.records import RecordFile
 from harness.report import machine_line, warning_lines
+from harness.sections import pipe_table
 from harness.summary import SEQUENTIAL
 from harness.wording import DASH, compact_json, ratio_form
 
@@ -95,13 +96,12 @@ def markdown_amortisation(series: Sequence[Series], machine: str) -> str:
 def _table(series: Sequence[Series]) -> str:
     steps = sorted({place.steps for one in series for place in one.places})
     headings = ["runtime", *(f"{number:,}" for number in steps), "as the loop from", "90 % from"]
-    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
+    lines = []
     for one in series:
         values = {place.steps: _percent(place.of_ceiling.point) for place in one.places}
         entries = [one.runtime, *(values.get(number, DASH) for number in steps)]
-        entries += [_from(one.as_the_loop), _from(one.nearly_all)]
-        lines.append(f"| {' | '.join(entries)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([*entries, _from(one.as_the_loop), _from(one.nearly_all)])
+    return "\n".join(pipe_table(headings, lines)) + "\n"
 
 
 def _from(found: Crossing | None) -> str:

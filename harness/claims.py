@@ -17,7 +17,6 @@ With fewer than six pairs, the range of the pairs takes the place of the interva
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +25,7 @@ from harness.paper import experiment, experiments, headline, published_machine
 from harness.records import RecordFile
 from harness.report import machine_line, warning_lines
 from harness.reproduction import Reproduction
+from harness.sections import pipe_table, write_csv
 from harness.statistics import RANGE
 from harness.wording import DASH, in_ratio, ratio_columns, ratio_form
 
@@ -220,10 +220,7 @@ def write_claims(folder: Path) -> tuple[str, list[Path]]:
     table, lines = folder / "claims.md", folder / "claims.csv"
     with writing("The claims", folder):
         table.write_text(text, encoding="utf-8")
-        with lines.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.DictWriter(opened, COLUMNS)
-            writer.writeheader()
-            writer.writerows(_flat(one) for pair in judged for one in pair)
+        write_csv(lines, COLUMNS, (_flat(one) for pair in judged for one in pair))
     return text, [table, lines]
 
 
@@ -250,9 +247,7 @@ def markdown_claims(judged: Sequence[tuple[Judgement, Judgement]], machine: str)
         "",
         _LEGEND,
         "",
-        f"| {' | '.join(headings)} |",
-        f"|{'---|' * len(headings)}",
-        *(f"| {' | '.join(_entries(*pair))} |" for pair in judged),
+        *pipe_table(headings, (_entries(*pair) for pair in judged)),
         "",
         *_notes(judged, machine),
     ]

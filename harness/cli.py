@@ -14,7 +14,6 @@ import sys
 import traceback
 from contextlib import redirect_stdout
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
 
@@ -35,6 +34,8 @@ from harness.options import (
     WorkloadName,
     console_on,
     folder_of,
+    given_flags,
+    new_folder,
     print_json,
 )
 from harness.regression import commands as regression
@@ -92,13 +93,9 @@ def run(  # noqa: PLR0913 - one argument for each flag
     asked = folder_of(out)
     plan = _plan_to_run(suite, selection, asked, resume=resume)
     measured, trained = select_cells(plan, cells or []), select_learning(plan, cells or [])
-    folder = asked or Path("results", "runs", f"{plan.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    folder = asked or new_folder(plan.name)
     prepare_folder(folder, resume=resume)
-    file = PlanFile(folder)
-    if resume and file.path.exists():
-        file.extend(plan)
-    else:
-        file.write(plan)
+    PlanFile(folder).keep(plan, resume=resume)
     if measured:
         Runner(
             plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=json), rows_of(plan)), cells=cells or []
@@ -349,10 +346,7 @@ def _measure_cells(suite: str, cells: Sequence[str], invocations: int | None, fo
         plan = Selection(invocations=stored).plan(suite)
     select_cells(plan, cells)
     prepare_folder(folder, resume=True)
-    if stored is None:
-        file.write(plan)
-    else:
-        file.extend(plan)
+    file.keep(plan, resume=True)
     Runner(plan=plan, folder=folder, progress=progress_on(console_on(to_stderr=True), rows_of(plan)), cells=cells).run()
     write_report(folder, figures=False)
 
@@ -580,9 +574,10 @@ def _plan_to_run(suite: str | None, selection: Selection, out: Path | None, *, r
         raise UsageError("--resume needs the folder of the run. Add --out DIR.")
     if not resume or out is None or suite is not None or selection.workload is not None:
         return selection.plan(suite)
-    if selection.given():
+    given = given_flags(selection)
+    if given:
         raise UsageError(
-            f"A run is resumed with the plan it began with; {', '.join(selection.given())} cannot change it. "
+            f"A run is resumed with the plan it began with; {', '.join(given)} cannot change it. "
             "Leave that out, or begin a new run in another folder."
         )
     return PlanFile(out).read()

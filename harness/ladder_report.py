@@ -12,7 +12,8 @@ from harness.errors import UsageError, writing
 from harness.ladder import ladders
 from harness.records import RecordFile
 from harness.report import machine_line, warning_lines
-from harness.wording import DASH, compact_json, in_ratio, in_seconds, in_spread, mean_form, ratio_form
+from harness.sections import pipe_table
+from harness.wording import DASH, compact_json, estimate_columns, in_ratio, in_seconds, in_spread, mean_form, ratio_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.ladder import Ladder, Rung
-    from harness.statistics import Estimate
 
 __all__ = ["markdown_ladder", "write_ladder"]
 
@@ -87,9 +87,7 @@ def _heading(ladder: Ladder) -> str:
 
 def _table(ladder: Ladder) -> str:
     headings = ("step", "runtime", "time of a round", "factor", "share of the published ratio", "remark")
-    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
-    lines += [f"| {' | '.join(_entries(rung))} |" for rung in ladder.rungs]
-    return "\n".join(lines) + "\n"
+    return "\n".join(pipe_table(headings, map(_entries, ladder.rungs))) + "\n"
 
 
 def _entries(rung: Rung) -> list[str]:
@@ -143,10 +141,10 @@ def _flat(ladder: Ladder, rung: Rung) -> dict[str, Any]:
         "figure": ladder.program.figure,
         "point": ladder.program.label,
         "step": rung.step.name,
-        **_ends("round_s", rung.round_s),
+        **estimate_columns("round_s", rung.round_s),
         "interval": rung.round_s.kind if rung.round_s else None,
         "n": rung.round_s.n if rung.round_s else None,
-        **_ends("factor", rung.factor),
+        **estimate_columns("factor", rung.factor),
         "over": rung.over,
         "pairs": rung.factor.n if rung.factor else None,
         "published_ratio": ladder.published_ratio,
@@ -157,11 +155,6 @@ def _flat(ladder: Ladder, rung: Rung) -> dict[str, Any]:
         "runtime": f"{row.runtime} {compact_json(row.options)}" if row else None,
         "record_lines": " ".join(map(str, rung.lines)),
     }
-
-
-def _ends(column: str, estimate: Estimate | None) -> dict[str, float | None]:
-    ends = (None, None, None) if estimate is None else (estimate.point, estimate.low, estimate.high)
-    return dict(zip((column, f"{column}_low", f"{column}_high"), ends, strict=True))
 
 
 # ----------------------------------------------------------------------------------------- drawing

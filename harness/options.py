@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,8 @@ from harness.errors import UsageError
 from harness.wording import indented_json
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from harness.plan import Plan
 
 __all__ = [
@@ -28,6 +31,8 @@ __all__ = [
     "WorkloadName",
     "console_on",
     "folder_of",
+    "given_flags",
+    "new_folder",
     "print_json",
 ]
 
@@ -76,11 +81,6 @@ class Selection:
     metric: Annotated[list[str] | None, Parameter(negative="")] = None
     """NAME: what else to measure, as cpu_s; may be given several times."""
 
-    def given(self) -> list[str]:
-        """The flags that were given."""
-        names = {name: "--" + name.strip("_").replace("_", "-") for name in asdict(self)}
-        return [names[name] for name, value in asdict(self).items() if value is not None]
-
     def words(self) -> list[str]:
         """The command line that makes this selection."""
         found = [f"--workload={self.workload}"] if self.workload is not None else []
@@ -120,6 +120,16 @@ class Selection:
 
 
 NOTHING = Selection()
+
+
+def given_flags(selection: DataclassInstance) -> list[str]:
+    """The flags of `selection` that were given."""
+    return ["--" + name.strip("_").replace("_", "-") for name, value in asdict(selection).items() if value is not None]
+
+
+def new_folder(name: str) -> Path:
+    """Where results go if nobody says where: a folder of this name and moment."""
+    return Path("results", "runs", f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
 
 
 def folder_of(out: str | None) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import writing
@@ -13,6 +12,7 @@ from harness.pal import judge_pal
 from harness.plan import PlanFile
 from harness.records import RecordFile
 from harness.report import machine_line, warning_lines
+from harness.sections import pipe_table, write_csv
 from harness.statistics import RANGE
 from harness.wording import DASH, in_ratio, in_spread, ratio_columns, ratio_form
 
@@ -47,10 +47,7 @@ def write_pal(folder: Path) -> tuple[str, list[Path]]:
     table, lines = folder / "claims-pal.md", folder / "claims-pal.csv"
     with writing("The claims", folder):
         table.write_text(text, encoding="utf-8")
-        with lines.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.DictWriter(opened, COLUMNS)
-            writer.writeheader()
-            writer.writerows(map(_flat, judged))
+        write_csv(lines, COLUMNS, map(_flat, judged))
     return text, [table, lines]
 
 
@@ -63,9 +60,7 @@ def markdown_pal(judged: Sequence[PalJudgement], machine: str) -> str:
         "",
         _LEGEND,
         "",
-        f"| {' | '.join(headings)} |",
-        f"|{'---|' * len(headings)}",
-        *(f"| {' | '.join(_entries(one))} |" for one in judged),
+        *pipe_table(headings, map(_entries, judged)),
         "",
         *([f"Ratios: {ratio_form(estimates)}.", ""] if estimates else []),
         f"Measured on: {machine or 'a machine that the records do not name'}.",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from harness.learning.records import TrainingRecord
     from harness.records import Record
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "key_of",
     "mirrored",
     "pairing_of",
+    "pairing_with",
     "planned_pairings",
     "resume_command",
     "schedule",
@@ -169,8 +171,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def pairing(self) -> PairingKey:
         """Its cell and runtime."""
-        cell, runtime = self.cell, self.runtime
-        return cell.workload, compact_json(cell.parameters), runtime.name, compact_json(runtime.options)
+        return pairing_with(self.cell, self.runtime)
 
     @property
     def key(self) -> Key:
@@ -178,12 +179,17 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         return *self.pairing, self.side, self.block, self.seed
 
 
+def pairing_with(cell: Cell | LearningCell, runtime: RuntimeChoice) -> PairingKey:
+    """A cell and a runtime, in a form to compare."""
+    return cell.workload, compact_json(cell.parameters), runtime.name, compact_json(runtime.options)
+
+
 def key_of(record: Record) -> Key:
     """The key of the invocation that `record` came from."""
     return *pairing_of(record), record.side, record.block, record.seed
 
 
-def pairing_of(record: Record) -> PairingKey:
+def pairing_of(record: Record | TrainingRecord) -> PairingKey:
     """The cell and runtime that `record` came from."""
     return record.workload, compact_json(record.parameters), record.runtime, compact_json(record.options)
 
@@ -317,6 +323,17 @@ class PlanFile:
             return self.read()
         except UsageError:
             return None
+
+    def keep(self, plan: Plan, *, resume: bool) -> None:
+        """Store `plan`; on resume of what is stored, as `extend`.
+
+        Raises:
+            UsageError: as `extend`.
+        """
+        if resume and self.path.exists():
+            self.extend(plan)
+        else:
+            self.write(plan)
 
     def extend(self, plan: Plan) -> None:
         """Make sure that `plan` is the stored one, or the stored one with more blocks or seeds, and store it then.

@@ -27,7 +27,7 @@ from harness.pal import plugged_in, published_trees, tree_side
 from harness.replay import PEERS, Side, Sweep, distinct, seconds_of
 from harness.statistics import Estimate
 from harness.summary import SEQUENTIAL, SUBJECT
-from harness.wording import in_ratio, in_seconds, mean_form, ratio_form
+from harness.wording import estimate_columns, in_ratio, in_seconds, mean_form, ratio_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -378,10 +378,11 @@ def _beyond(panel: Axes) -> float:
 
 
 def _ends(column: str, estimate: Estimate | None) -> dict[str, Any]:
-    if estimate is None:
-        return {column: None, f"{column}_low": None, f"{column}_high": None, "interval": None, "n": None}
-    ends = {column: estimate.point, f"{column}_low": estimate.low, f"{column}_high": estimate.high}
-    return {**ends, "interval": estimate.kind, "n": estimate.n}
+    return {
+        **estimate_columns(column, estimate),
+        "interval": None if estimate is None else estimate.kind,
+        "n": None if estimate is None else estimate.n,
+    }
 
 
 def _estimate(line: Mapping[str, Any]) -> Estimate:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 from harness.drawing import style
@@ -16,6 +15,7 @@ from harness.records import RecordFile
 from harness.replay import BARS, PEERS, ReplayRun, Side, Sweep, seconds_of
 from harness.replay_figures import write_figures
 from harness.report import machine_line, warning_lines
+from harness.sections import pipe_table, write_csv
 from harness.summary import SEQUENTIAL
 from harness.wording import DASH, compact_json, in_ratio, in_seconds, in_spread, mean_form, ratio_columns, ratio_form
 
@@ -51,10 +51,7 @@ def write_replay(folder: Path) -> tuple[str, list[Path]]:
     table, lines = folder / "replay.md", folder / "replay.csv"
     with writing("What is said of replay buffers", folder):
         table.write_text(text, encoding="utf-8")
-        with lines.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.DictWriter(opened, COLUMNS)
-            writer.writeheader()
-            writer.writerows(_flat(run))
+        write_csv(lines, COLUMNS, _flat(run))
         (folder / "figures").mkdir(exist_ok=True)
         with style():
             figures = write_figures(run, folder / "figures", machine)
@@ -221,8 +218,7 @@ def _section(
     """A table with what it is; nothing without any line."""
     if not lines:
         return ""
-    rows = [f"| {' | '.join(entries)} |" for entries in (headings, *lines)]
-    table = [rows[0], f"|{'---|' * len(headings)}", *rows[1:]]
+    table = pipe_table(headings, lines)
     told = [f"- {' '.join(note.split())}" for note in notes]
     return "\n".join([f"## {title}\n", f"{text}\n", *table, *(["", *told] if told else []), ""])
 

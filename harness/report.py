@@ -6,7 +6,6 @@ still appends to it.
 
 from __future__ import annotations
 
-import csv
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from harness.errors import ExitStatus, UsageError
 from harness.plan import PlanFile, in_plan_order, key_of
 from harness.records import BUSY, RecordFile
 from harness.scaling import scalings
-from harness.sections import Entry, Section, escaped, fits, in_markdown, on_terminal
+from harness.sections import Entry, Section, escaped, fits, in_markdown, on_terminal, write_csv
 from harness.statistics import INTERVAL
 from harness.summary import COLUMNS, SEQUENTIAL, cells_of, exit_status, finding, flat, summarise
 from harness.totals import BEST_RAY, totals
@@ -55,6 +54,7 @@ __all__ = [
     "doubts",
     "machine_line",
     "markdown_table",
+    "print_closing",
     "report_with",
     "summary_table",
     "warning_lines",
@@ -98,11 +98,7 @@ class Report:
     def print(self, console: Console) -> None:
         """Show the table, what it found and where the files are."""
         console.print(summary_table(self.rows, width=console.width))
-        console.print(f"\n{finding(self.rows)}.", style="bold", highlight=False, markup=False)
-        for warning in self.warnings:
-            console.print(f"Warning: {warning}", style="yellow", highlight=False, markup=False)
-        names = ", ".join(str(file.relative_to(self.folder)) for file in self.files)
-        console.print(f"{self.folder}: {names}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        print_closing(console, finding(self.rows), self.warnings, self.folder, self.files)
 
 
 def write_report(folder: Path, *, figures: bool = True) -> Report:
@@ -133,6 +129,15 @@ def write_report(folder: Path, *, figures: bool = True) -> Report:
             f"The report cannot be written: {error.filename or folder}: {error.strerror or error}. {remedy}"
         ) from error
     return Report(folder=folder, rows=tuple(rows), files=tuple(files), warnings=warnings)
+
+
+def print_closing(console: Console, says: str, warnings: Sequence[str], folder: Path, files: Sequence[Path]) -> None:
+    """Below the tables of a report: what they say, what is odd, and which `files` it wrote below `folder`."""
+    console.print(f"\n{says}.", style="bold", highlight=False, markup=False)
+    for warning in warnings:
+        console.print(f"Warning: {warning}", style="yellow", highlight=False, markup=False)
+    names = ", ".join(str(file.relative_to(folder)) for file in files)
+    console.print(f"{folder}: {names}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 def report_with(folder: Path, reporters: Sequence[str], *, figures: bool) -> tuple[Report, tuple[str, ...]]:
@@ -522,10 +527,7 @@ def _write_totals(rows: Sequence[SummaryRow], path: Path) -> list[Path]:
     if not lines:
         path.unlink(missing_ok=True)
         return []
-    with path.open("w", encoding="utf-8", newline="") as opened:
-        writer = csv.DictWriter(opened, TOTALS_COLUMNS)
-        writer.writeheader()
-        writer.writerows(lines)
+    write_csv(path, TOTALS_COLUMNS, lines)
     return [path]
 
 

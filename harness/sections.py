@@ -1,19 +1,21 @@
-"""Tables for people: sections with a heading, entries and notes, for a terminal or as Markdown.
+"""Tables: sections with a heading, entries and notes, for a terminal or as Markdown; and lines of a CSV file.
 
 What stands in them is made elsewhere; here it is only laid out.
 """
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from rich.table import Table
 
-__all__ = ["Entry", "Section", "escaped", "fits", "in_markdown", "on_terminal"]
+__all__ = ["Entry", "Section", "escaped", "fits", "in_markdown", "on_terminal", "pipe_table", "write_csv"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,20 @@ def in_markdown(section: Section) -> list[str]:
         _pipes(section.headings, lines),
         "\n".join(f"- {escaped(note)}" for note in section.notes),
     ]
+
+
+def pipe_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    """A pipe table as Markdown, line by line, as narrow as can be."""
+    rows = [f"| {' | '.join(entries)} |" for entries in (headings, *lines)]
+    return [rows[0], f"|{'---|' * len(headings)}", *rows[1:]]
+
+
+def write_csv(path: Path, columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write `lines`, which have a value for each of `columns`, as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, columns)
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 def escaped(text: str) -> str:

@@ -10,18 +10,19 @@ import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
 from harness.errors import ExitStatus, UsageError
 from harness.statistics import Estimate, rate_estimate, ratio_estimate
 from harness.validity import Validity, check_digests
-from harness.wording import Labels, compact_json, in_ratio, plural
+from harness.wording import Labels, compact_json, estimate_columns, in_ratio, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from harness.learning.records import TrainingRecord
     from harness.records import Record
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "SummaryRow",
     "cells_of",
     "exit_status",
+    "failures",
     "finding",
     "flat",
+    "outcome_of",
     "summarise",
     "usable",
     "work_of",
@@ -168,9 +171,31 @@ def summarise(
     ]
 
 
-def cells_of(rows: Iterable[SummaryRow]) -> list[list[SummaryRow]]:
+class Row(Protocol):
+    """What rows of a run and of trainings have in common."""
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        """Workload and its parameters as compact JSON."""
+        ...
+
+    @property
+    def outcome(self) -> RowOutcome:
+        """The worst of what is behind it."""
+        ...
+
+    @property
+    def measured(self) -> int:
+        """How much of what is behind it ended `ok`."""
+        ...
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+def cells_of(rows: Iterable[AnyRow]) -> list[list[AnyRow]]:
     """`rows` of each cell, cells in order of appearance."""
-    cells: dict[tuple[str, str], list[SummaryRow]] = {}
+    cells: dict[tuple[str, str], list[AnyRow]] = {}
     for row in rows:
         cells.setdefault(row.cell, []).append(row)
     return list(cells.values())
@@ -186,7 +211,7 @@ def _measured(rows: Iterable[SummaryRow]) -> list[SummaryRow]:
     return [row for row in rows if row.outcome == "ok" and row.units_per_s is not None]
 
 
-def exit_status(rows: Sequence[SummaryRow]) -> ExitStatus:
+def exit_status(rows: Sequence[Row]) -> ExitStatus:
     """What a command that shows these rows exits with."""
     outcomes = {row.outcome for row in rows}
     if outcomes & {"failed", "invalid"}:
@@ -360,7 +385,7 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
     updates = [record.updates for record in ok if work_of(record) is not None and record.updates]
     unmeasured = len(ok) - len(work)
     reasons = [validity.invalid[key]] if key in validity.invalid else []
-    reasons += _failures(records)
+    reasons += failures(records, "invocation")
     if unmeasured:
         reasons.append(f"{plural(unmeasured, 'invocation')} ended well but recorded no measured round")
     return SummaryRow(
@@ -368,7 +393,7 @@ def _row(key: RowKey, records: Sequence[Record], validity: Validity) -> SummaryR
         parameters=newest.parameters,
         runtime=newest.runtime,
         options=newest.options,
-        outcome=_outcome(records, invalid=key in validity.invalid),
+        outcome=outcome_of(records, invalid=key in validity.invalid),
         invocations=sum(record.outcome != "skipped" for record in records),
         measured=len(work),
         unit=next((record.unit for record in reversed(records) if record.unit), None),
@@ -413,7 +438,7 @@ def _cores(machine: Mapping[str, Any]) -> int | None:
     return cores if cores is None or processors is None else min(cores, processors)
 
 
-def _outcome(records: Sequence[Record], *, invalid: bool) -> RowOutcome:
+def outcome_of(records: Iterable[Record | TrainingRecord], *, invalid: bool = False) -> RowOutcome:
     """The worst first: a wrong result, a failure, a timeout; skipped only if nothing ran."""
     outcomes = {record.outcome for record in records}
     if invalid:
@@ -422,8 +447,8 @@ def _outcome(records: Sequence[Record], *, invalid: bool) -> RowOutcome:
     return next(outcome for outcome in ordered if outcome in outcomes)
 
 
-def _failures(records: Sequence[Record]) -> list[str]:
-    """What became of the invocations that did not end `ok`: each different reason once, with its number and log."""
+def failures(records: Sequence[Record] | Sequence[TrainingRecord], noun: str) -> list[str]:
+    """What became of what did not end `ok`, each a `noun`: every different reason once, with its number and log."""
     others = [record for record in records if record.outcome != "ok"]
     kinds = dict.fromkeys((record.outcome, record.reason) for record in others)
     lines = []
@@ -431,7 +456,7 @@ def _failures(records: Sequence[Record]) -> list[str]:
         same = [record for record in others if (record.outcome, record.reason) == (outcome, reason)]
         log = f" (log: {same[-1].log})" if same[-1].log else ""
         why = " ".join((reason or "no reason was recorded").split())
-        lines.append(f"{outcome} in {len(same)} of {plural(len(records), 'invocation')}: {why}{log}")
+        lines.append(f"{outcome} in {len(same)} of {plural(len(records), noun)}: {why}{log}")
     return lines
 
 
@@ -522,10 +547,10 @@ def flat(row: SummaryRow) -> dict[str, str | int | float | None]:
         "options": compact_json(row.options),
         "outcome": row.outcome,
         "invocations": row.invocations,
-        **_ends("units_per_s", row.units_per_s),
+        **estimate_columns("units_per_s", row.units_per_s),
     }
     for reference, estimate in row.speedups.items():
-        values |= _ends(f"speedup_over_{reference}", estimate)
+        values |= estimate_columns(f"speedup_over_{reference}", estimate)
         values[f"pairs_over_{reference}"] = estimate.n if estimate else None
     values |= {
         "startup_s": row.startup_s,
@@ -540,19 +565,13 @@ def flat(row: SummaryRow) -> dict[str, str | int | float | None]:
         "reason": "; ".join(row.reasons) or None,
         "notice": "; ".join(row.notices) or None,
         "bound": row.is_bound,
-        **_ends("efficiency", row.efficiency),
+        **estimate_columns("efficiency", row.efficiency),
         "differs": row.differs,
         "efficiency_per_core": row.efficiency_per_core,
         "metrics": compact_json(row.metrics) if row.metrics else None,
-        **_ends("updates_per_s", row.updates_per_s),
+        **estimate_columns("updates_per_s", row.updates_per_s),
     }
     return {column: values[column] for column in COLUMNS}
-
-
-def _ends(column: str, estimate: Estimate | None) -> dict[str, float | None]:
-    if estimate is None:
-        return {column: None, f"{column}_low": None, f"{column}_high": None}
-    return {column: estimate.point, f"{column}_low": estimate.low, f"{column}_high": estimate.high}
 
 
 def _name(key: RowKey | None) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.statistics import Estimate, ratio_estimate
 from harness.summary import SEQUENTIAL, cells_of, usable
-from harness.wording import Labels, compact_json, plural
+from harness.wording import Labels, compact_json, estimate_columns, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -208,8 +208,8 @@ def flat(found: Iterable[Totals]) -> list[dict[str, Any]]:
             "runtime": line.row.runtime,
             "options": compact_json(line.row.options),
             "reference": name,
-            **_ends("total", across.total),
-            **_ends("mean", across.mean),
+            **estimate_columns("total", across.total),
+            **estimate_columns("mean", across.mean),
             "interval": across.total.kind if across.total else None,
             "pairs": across.total.n if across.total else None,
             "reason": across.problem,
@@ -218,8 +218,3 @@ def flat(found: Iterable[Totals]) -> list[dict[str, Any]]:
         for line in one.lines
         for name, across in line.over.items()
     ]
-
-
-def _ends(column: str, estimate: Estimate | None) -> dict[str, float | None]:
-    values = (estimate.point, estimate.low, estimate.high) if estimate is not None else (None, None, None)
-    return dict(zip((column, f"{column}_low", f"{column}_high"), values, strict=True))

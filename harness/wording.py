@@ -21,6 +21,7 @@ __all__ = [
     "DASH",
     "Labels",
     "compact_json",
+    "estimate_columns",
     "in_bytes",
     "in_count",
     "in_file_names",
@@ -143,16 +144,20 @@ def sample_form(estimates: Sequence[Estimate], mean: str, estimate: str, sample:
     return ", or ".join(forms)
 
 
+def estimate_columns(column: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """An estimate in a row of a CSV file: `column`, and its ends beside it; empty cells where there is none."""
+    names = (column, f"{column}_low", f"{column}_high")
+    if estimate is None:
+        return dict.fromkeys(names)
+    return dict(zip(names, (estimate.point, estimate.low, estimate.high), strict=True))
+
+
 def ratio_columns(estimate: Estimate | None) -> dict[str, Any]:
     """A ratio of pairs in a row of a CSV file; empty cells where there is none."""
-    if estimate is None:
-        return dict.fromkeys(("ratio", "ratio_low", "ratio_high", "interval", "pairs"))
     return {
-        "ratio": estimate.point,
-        "ratio_low": estimate.low,
-        "ratio_high": estimate.high,
-        "interval": estimate.kind,
-        "pairs": estimate.n,
+        **estimate_columns("ratio", estimate),
+        "interval": None if estimate is None else estimate.kind,
+        "pairs": None if estimate is None else estimate.n,
     }
 
 

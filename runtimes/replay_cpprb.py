@@ -96,5 +96,5 @@ RUNTIME = peer_runtime(
     why_not=lambda parameters, _options: no_tree("cpprb")(parameters),
     limits="workload replay, with what=buffer",
     requires=("cpprb",),
-    bytes_a_row=lambda _parameters: _ROW_BYTES,
+    row_bytes=_ROW_BYTES,
 )

@@ -116,6 +116,18 @@ class Peer(Protocol):
         ...
 
 
+class TreePeer(Peer):
+    """A tree alone: putting rows in is setting their priorities."""
+
+    def fill(self, batch: Batch) -> None:
+        """As `Peer`."""
+        self.update(batch)()
+
+    def insert(self, batch: Batch) -> Callable[[], object]:
+        """As `Peer`."""
+        return self.update(batch)
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """A library is used as its authors advise: there are no options."""
 
@@ -174,7 +186,8 @@ def peer_runtime(  # noqa: PLR0913 - what tells peers apart
     why_not: Callable[[Mapping[str, Any], Any], str | None],
     limits: str,
     requires: tuple[str, ...],
-    bytes_a_row: Callable[[Mapping[str, Any]], int],
+    row_bytes: int,
+    leaf_bytes: int | None = None,
     options: type[msgspec.Struct] = Options,
     notice: Callable[[Any], str | None] | None = None,
 ) -> Runtime:
@@ -187,7 +200,8 @@ def peer_runtime(  # noqa: PLR0913 - what tells peers apart
         why_not: Why the library cannot do what parameters and options ask for, or None if it can.
         limits: What it can run, in words.
         requires: Modules that it needs.
-        bytes_a_row: What a row takes in memory, for these parameters.
+        row_bytes: What a row takes in memory.
+        leaf_bytes: The same in a tree alone, where the library's can be used so.
         options: Of the runtime.
         notice: What a reader must know about the options.
     """
@@ -204,8 +218,9 @@ def peer_runtime(  # noqa: PLR0913 - what tells peers apart
         here = demands_here(graph)
         if graph.workload != WORKLOAD:
             return here
-        rows = graph.parameters["capacity"] * bytes_a_row(graph.parameters)
-        return Demands(processes=0, memory_bytes=here.memory_bytes - graph.held_bytes + rows)
+        bytes_each = leaf_bytes if leaf_bytes is not None and graph.parameters["what"] == "tree" else row_bytes
+        rows_bytes = graph.parameters["capacity"] * bytes_each
+        return Demands(processes=0, memory_bytes=here.memory_bytes - graph.held_bytes + rows_bytes)
 
     return Runtime(
         name=name,

@@ -13,6 +13,7 @@ from runtimes.replay_peers import (
     BETA,
     FIELDS,
     Plugged,
+    TreePeer,
     peer_runtime,
     plugged_notice,
     single_process,
@@ -32,7 +33,7 @@ _ROW_BYTES: Final = 8_000
 """A sample batch, with an array for each field, and its leaves in two trees."""
 
 
-class RllibTree:
+class RllibTree(TreePeer):
     """`SumSegmentTree`."""
 
     def __init__(self, parameters: Mapping[str, Any], _rng: np.random.Generator) -> None:
@@ -40,14 +41,6 @@ class RllibTree:
         from ray.rllib.execution.segment_tree import SumSegmentTree
 
         self._tree = SumSegmentTree(1 << (parameters["capacity"] - 1).bit_length())
-
-    def fill(self, batch: Batch) -> None:
-        """As `Peer`."""
-        self.update(batch)()
-
-    def insert(self, batch: Batch) -> Callable[[], object]:
-        """As `Peer`."""
-        return self.update(batch)
 
     def sample(self, n: int) -> Callable[[], object]:
         """As `Peer`: what its buffer does to draw, but that the sum is taken once."""
@@ -180,7 +173,8 @@ RUNTIME = peer_runtime(
     limits="workload replay, in one process",
     # What comes with ray[rllib], which asks for an older gymnasium.
     requires=("ray", "tree", "pyarrow", "tensorboardX", "lz4", "ormsgpack", "pydantic", "requests"),
-    bytes_a_row=lambda parameters: _LEAF_BYTES if parameters["what"] == "tree" else _ROW_BYTES,
+    row_bytes=_ROW_BYTES,
+    leaf_bytes=_LEAF_BYTES,
     options=Plugged,
     notice=plugged_notice("our buffer stands in place of RLlib's, and takes and gives sample batches"),
 )

@@ -241,7 +241,7 @@ RUNTIME = peer_runtime(
     why_not=_why_not,
     limits="workload replay, with what=buffer, in one process",
     requires=("stable_baselines3",),
-    bytes_a_row=lambda _parameters: _ROW_BYTES,
+    row_bytes=_ROW_BYTES,
     options=Plugged,
     notice=plugged_notice("its place is taken by our adapter for Stable-Baselines3"),
 )

@@ -12,6 +12,7 @@ from runtimes.replay_peers import (
     ALPHA,
     BETA,
     Plugged,
+    TreePeer,
     peer_runtime,
     plugged_notice,
     single_process,
@@ -31,7 +32,7 @@ _ROW_BYTES: Final = 200
 """A transition, ends, and a leaf; the reward in float64."""
 
 
-class TianshouTree:
+class TianshouTree(TreePeer):
     """`SegmentTree`; its functions are compiled when it is made."""
 
     def __init__(self, parameters: Mapping[str, Any], rng: np.random.Generator) -> None:
@@ -41,14 +42,6 @@ class TianshouTree:
         _keep_compiled()
         self._tree = SegmentTree(parameters["capacity"])
         self._rng = rng
-
-    def fill(self, batch: Batch) -> None:
-        """As `Peer`."""
-        self._tree[batch.indices] = batch.priorities.astype(np.float64)
-
-    def insert(self, batch: Batch) -> Callable[[], object]:
-        """As `Peer`."""
-        return self.update(batch)
 
     def sample(self, n: int) -> Callable[[], object]:
         """As `Peer`: what its buffer does to draw."""
@@ -169,7 +162,8 @@ RUNTIME = peer_runtime(
     why_not=_why_not,
     limits="workload replay, in one process",
     requires=("tianshou", "numba"),
-    bytes_a_row=lambda parameters: _LEAF_BYTES if parameters["what"] == "tree" else _ROW_BYTES,
+    row_bytes=_ROW_BYTES,
+    leaf_bytes=_LEAF_BYTES,
     options=Plugged,
     notice=plugged_notice("our tree stands in Tianshou's buffer, which still stores the rows"),
 )

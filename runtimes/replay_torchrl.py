@@ -13,6 +13,7 @@ from runtimes.replay_peers import (
     BETA,
     FIELDS,
     Plugged,
+    TreePeer,
     peer_runtime,
     plugged_notice,
     single_process,
@@ -32,7 +33,7 @@ _LEAF_BYTES: Final = 16
 _ROW_BYTES: Final = 160
 
 
-class TorchrlTree:
+class TorchrlTree(TreePeer):
     """`SumSegmentTreeFp32` or `...Fp64`, without the sampler's Python around it."""
 
     def __init__(self, parameters: Mapping[str, Any], rng: np.random.Generator) -> None:
@@ -42,14 +43,6 @@ class TorchrlTree:
         kind = _torchrl.SumSegmentTreeFp32 if parameters["dtype"] == "float32" else _torchrl.SumSegmentTreeFp64
         self._tree, self._capacity = kind(parameters["capacity"]), parameters["capacity"]
         self._dtype, self._rng = parameters["dtype"], rng
-
-    def fill(self, batch: Batch) -> None:
-        """As `Peer`."""
-        self.update(batch)()
-
-    def insert(self, batch: Batch) -> Callable[[], object]:
-        """As `Peer`."""
-        return self.update(batch)
 
     def sample(self, n: int) -> Callable[[], object]:
         """As `Peer`: what its sampler does to draw."""
@@ -154,7 +147,8 @@ RUNTIME = peer_runtime(
     why_not=_why_not,
     limits="workload replay, in one process, where its C++ part loads",
     requires=("torchrl", "tensordict", "torch"),
-    bytes_a_row=lambda parameters: _LEAF_BYTES if parameters["what"] == "tree" else _ROW_BYTES,
+    row_bytes=_ROW_BYTES,
+    leaf_bytes=_LEAF_BYTES,
     options=Plugged,
     notice=plugged_notice("our sampler stands in torchrl's buffer, which still stores the rows"),
 )

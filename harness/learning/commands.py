@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from harness.errors import ExitStatus, UsageError
-from harness.options import Cells, Json, Set, Suite, console_on, folder_of, print_json
+from harness.options import Cells, Json, Set, Suite, console_on, folder_of, given_flags, new_folder, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from harness.learning.report import LearningReport
     from harness.plan import Plan
@@ -50,11 +49,6 @@ class LearningSelection:
     """Seconds after which a training is ended with all its processes (3600)."""
     seed: int | None = None
     """The first seed; the others follow."""
-
-    def given(self) -> list[str]:
-        """The flags that were given."""
-        names = {name: "--" + name.strip("_").replace("_", "-") for name in asdict(self)}
-        return [names[name] for name, value in asdict(self).items() if value is not None]
 
     def plan(self, suite_name: str | None) -> Plan:
         """The plan for this selection.
@@ -115,13 +109,9 @@ def learn(  # noqa: PLR0913 - one argument for each flag
     asked = folder_of(out)
     plan = _plan_to_train(suite, selection, asked, resume=resume)
     select_learning(plan, cells or [])
-    folder = asked or Path("results", "runs", f"{plan.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    folder = asked or new_folder(plan.name)
     prepare_folder(folder, resume=resume)
-    file = PlanFile(folder)
-    if resume and file.path.exists():
-        file.extend(plan)
-    else:
-        file.write(plan)
+    PlanFile(folder).keep(plan, resume=resume)
     train(plan, folder, cells or [], to_stderr=json)
     return _show(folder, figures=figures, as_json=json)
 
@@ -150,9 +140,10 @@ def _plan_to_train(suite: str | None, selection: LearningSelection, out: Path | 
         raise UsageError("--resume needs the folder of the run. Add --out DIR.")
     if not resume or out is None or suite is not None or selection.workload is not None:
         return selection.plan(suite)
-    if selection.given():
+    given = given_flags(selection)
+    if given:
         raise UsageError(
-            f"What was begun goes on as it began; {', '.join(selection.given())} cannot change it. Leave that out, or "
+            f"What was begun goes on as it began; {', '.join(given)} cannot change it. Leave that out, or "
             "begin anew in another folder."
         )
     plan = PlanFile(out).read()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.learning.summary import learning_cells, time_ratio
+from harness.learning.summary import time_ratio
 from harness.pal import Convergence
+from harness.summary import cells_of
 from harness.wording import Labels
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def convergences(rows: Sequence[LearningRow]) -> list[Convergence]:
     """
     labels = Labels(rows)
     found: list[Convergence] = []
-    for cell in learning_cells(row for row in rows if row.target is not None):
+    for cell in cells_of(row for row in rows if row.target is not None):
         ours = next((row for row in cell if row.runtime == _OURS), None)
         found += [
             Convergence(

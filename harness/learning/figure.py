@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.drawing import frame, look_of, new_figure, save, style
-from harness.learning.summary import curve_of, finding, learning_cells
+from harness.learning.summary import curve_of, finding
+from harness.summary import cells_of
 from harness.wording import Labels, compact_json, plural, plural_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def remove_learning_figure(folder: Path) -> None:
 
 def _figure(rows: Sequence[LearningRow], machine: str) -> Figure:
     labels = Labels(rows)
-    cells = learning_cells(rows)
+    cells = cells_of(rows)
     figure = new_figure(height_inches=1.1 + _PANEL_INCHES * len(cells))
     panels = figure.subplots(len(cells), 2, squeeze=False, sharey="row")
     for (by_units, by_time), cell in zip(panels.tolist(), cells, strict=True):

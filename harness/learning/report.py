@@ -5,7 +5,6 @@ Everything is made anew from `learning.jsonl`, which is only read.
 
 from __future__ import annotations
 
-import csv
 import math
 import shlex
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ExitStatus, UsageError, writing
 from harness.learning.records import LearningFile
-from harness.learning.summary import COLUMNS, finding, flat, learning_cells, summarise_learning
+from harness.learning.summary import COLUMNS, finding, flat, summarise_learning
 from harness.learning.trainings import key_of
 from harness.plan import PlanFile
-from harness.report import doubts, machine_line
-from harness.sections import Entry, Section, escaped, in_markdown, on_terminal
+from harness.report import doubts, machine_line, print_closing
+from harness.sections import Entry, Section, escaped, in_markdown, on_terminal, write_csv
 from harness.statistics import RANGE
+from harness.summary import cells_of, exit_status
 from harness.wording import (
     DASH,
     Labels,
@@ -57,12 +57,7 @@ class LearningReport:
     @property
     def exit_status(self) -> ExitStatus:
         """3 for a failed or invalid row, else 124 for a timeout, else 4 if nothing was trained, else 0."""
-        outcomes = {row.outcome for row in self.rows}
-        if outcomes & {"failed", "invalid"}:
-            return ExitStatus.FAILED_OR_INVALID
-        if "timeout" in outcomes:
-            return ExitStatus.TIMED_OUT
-        return ExitStatus.OK if any(row.trained for row in self.rows) else ExitStatus.NOTHING_MEASURED
+        return exit_status(self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values; what was not reached is null."""
@@ -82,11 +77,7 @@ class LearningReport:
     def print(self, console: Console) -> None:
         """Show the tables, what they say and where the files are."""
         console.print(on_terminal(_sections(self.rows), _closing_notes(self.rows), width=console.width))
-        console.print(f"\n{finding(self.rows)}.", style="bold", highlight=False, markup=False)
-        for warning in self.warnings:
-            console.print(f"Warning: {warning}", style="yellow", highlight=False, markup=False)
-        names = ", ".join(str(file.relative_to(self.folder)) for file in self.files)
-        console.print(f"{self.folder}: {names}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        print_closing(console, finding(self.rows), self.warnings, self.folder, self.files)
 
 
 def write_learning_report(folder: Path, *, figures: bool = True) -> LearningReport:
@@ -117,10 +108,7 @@ def write_learning_report(folder: Path, *, figures: bool = True) -> LearningRepo
     table, lines = folder / "learning.md", folder / "learning.csv"
     with writing("The report", folder):
         table.write_text(markdown_learning(rows, warnings, machine), encoding="utf-8")
-        with lines.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.DictWriter(opened, COLUMNS)
-            writer.writeheader()
-            writer.writerows(map(flat, rows))
+        write_csv(lines, COLUMNS, map(flat, rows))
         remove_learning_figure(folder / "figures")
         drawn = write_learning_figure(rows, folder / "figures", machine) if figures else []
     return LearningReport(folder=folder, rows=rows, files=(lines, table, *drawn), warnings=warnings)
@@ -142,7 +130,7 @@ def _sections(rows: Sequence[LearningRow]) -> list[Section]:
     """One for each cell."""
     labels = Labels(rows)
     sections = []
-    for cell in learning_cells(rows):
+    for cell in cells_of(rows):
         has_updates = any(row.updates_per_s for row in cell)
         has_target = any(row.target is not None for row in cell)
         lines = [_columns(row, labels, has_target=has_target, has_updates=has_updates) for row in cell]

@@ -13,8 +13,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from harness.learning.trainings import key_of
+from harness.plan import pairing_with
 from harness.statistics import Estimate, median_estimate, rate_estimate, ratio_estimate, ratio_of_samples
-from harness.wording import Labels, compact_json, in_count, plural, plural_of
+from harness.summary import SEQUENTIAL, cells_of, failures, outcome_of
+from harness.wording import Labels, compact_json, estimate_columns, in_count, plural, plural_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,12 +31,9 @@ __all__ = [
     "curve_of",
     "finding",
     "flat",
-    "learning_cells",
     "summarise_learning",
     "time_ratio",
 ]
-
-_LOOP = "sequential"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +77,11 @@ class LearningRow:
         return self.workload, compact_json(self.parameters)
 
     @property
+    def measured(self) -> int:
+        """Seeds behind the numbers: those whose newest training ended `ok`."""
+        return len(self.trained)
+
+    @property
     def first_passes(self) -> list[Evaluation | None]:
         """Of each seed the first evaluation that reached the target; None where none did."""
         return [trained.first_pass for trained in self.trained]
@@ -110,17 +114,9 @@ def summarise_learning(trainings: Iterable[Trained], plan: Plan | None = None) -
     return [row for cell in cells.values() for row in _compared(list(cell.values()))]
 
 
-def learning_cells(rows: Iterable[LearningRow]) -> list[list[LearningRow]]:
-    """`rows` of each cell, in order."""
-    cells: dict[tuple[str, str], list[LearningRow]] = {}
-    for row in rows:
-        cells.setdefault(row.cell, []).append(row)
-    return list(cells.values())
-
-
 def finding(rows: Sequence[LearningRow]) -> str:
     """The result in one sentence, for the title of the figure: where the target was reached, and after how much."""
-    aimed = [cell for cell in learning_cells(rows) if any(row.target is not None and row.trained for row in cell)]
+    aimed = [cell for cell in cells_of(rows) if any(row.target is not None and row.trained for row in cell)]
     if not aimed:
         return "Returns by what was trained" if any(row.trained for row in rows) else "Nothing was trained"
     there = [cell for cell in aimed if all(row.has_reached for row in cell if row.trained)]
@@ -140,9 +136,7 @@ def time_ratio(ours: LearningRow, theirs: LearningRow) -> Estimate | None:
 
     None too where one of them is not `ok`. A ratio above 1 says that `ours` was faster.
     """
-    if not all(
-        row.outcome == "ok" and row.target is not None and row.reached == len(row.trained) for row in (ours, theirs)
-    ):
+    if not all(row.outcome == "ok" and row.has_reached for row in (ours, theirs)):
         return None
     times = [
         {t.record.seed: math.log(t.first_pass.wall_s) for t in row.trained if t.first_pass and t.first_pass.wall_s > 0}
@@ -164,17 +158,16 @@ def curve_of(row: LearningRow, what: Callable[[Evaluation], float]) -> list[tupl
 
 
 def _place_in(plan: Plan | None) -> Callable[[tuple[str, str, str, str, int]], int]:
-    places: dict[tuple[str, str, str, str], int] = {}
-    for cell in () if plan is None else plan.learning:
-        for runtime in cell.runtimes:
-            key = (cell.workload, compact_json(cell.parameters), runtime.name, compact_json(runtime.options))
-            places[key] = len(places)
+    planned = (
+        [] if plan is None else [pairing_with(cell, runtime) for cell in plan.learning for runtime in cell.runtimes]
+    )
+    places = {one: place for place, one in enumerate(planned)}
     return lambda key: places.get(key[:4], len(places))
 
 
 def _compared(cell: Sequence[Sequence[Trained]]) -> list[LearningRow]:
     rows = _checked([_row(trainings) for trainings in cell])
-    loop = next((row for row in rows if row.runtime == _LOOP), None)
+    loop = next((row for row in rows if row.runtime == SEQUENTIAL), None)
     return [
         replace(row, over_sequential=None if loop is None or row is loop else time_ratio(row, loop)) for row in rows
     ]
@@ -185,8 +178,6 @@ def _row(trainings: Sequence[Trained]) -> LearningRow:
     ok = tuple(trained for trained in trainings if trained.record.outcome == "ok" and trained.evaluations)
     target = newest.target
     passes = [trained.first_pass for trained in ok]
-    outcomes = {trained.record.outcome for trained in trainings}
-    ordered: tuple[RowOutcome, ...] = ("failed", "timeout", "ok", "skipped")
     ends = [trained.evaluations[-1] for trained in ok if trained.evaluations[-1].wall_s > 0]
     updates = [end.updates for end in ends if end.updates]
     seconds = [end.wall_s for end in ends]
@@ -203,7 +194,7 @@ def _row(trainings: Sequence[Trained]) -> LearningRow:
         runtime=newest.runtime,
         options=newest.options,
         differs=newest.differs,
-        outcome=next(outcome for outcome in ordered if outcome in outcomes),
+        outcome=outcome_of(trained.record for trained in trainings),
         target=target,
         trained=ok,
         trainings=sum(trained.record.outcome != "skipped" for trained in trainings),
@@ -214,20 +205,9 @@ def _row(trainings: Sequence[Trained]) -> LearningRow:
         last_return=median_estimate([trained.evaluations[-1].mean_return for trained in ok]) if ok else None,
         units_per_s=rate_estimate([end.units for end in ends], seconds) if ends else None,
         updates_per_s=rate_estimate(updates, seconds) if updates and len(updates) == len(ends) else None,
-        reasons=tuple(_failures(trainings)),
+        reasons=tuple(failures([trained.record for trained in trainings], "training")),
         notices=tuple(dict.fromkeys(t.record.notice for t in trainings if t.record.notice)),
     )
-
-
-def _failures(trainings: Sequence[Trained]) -> list[str]:
-    """What became of the trainings that did not end `ok`: each different reason once, with its number and log."""
-    others = [trained.record for trained in trainings if trained.record.outcome != "ok"]
-    lines = []
-    for outcome, reason in dict.fromkeys((record.outcome, record.reason) for record in others):
-        same = [record for record in others if (record.outcome, record.reason) == (outcome, reason)]
-        log = f" (log: {same[-1].log})" if same[-1].log else ""
-        lines.append(f"{outcome} in {len(same)} of {plural(len(trainings), 'training')}: {reason}{log}")
-    return lines
 
 
 def _checked(rows: Sequence[LearningRow]) -> list[LearningRow]:
@@ -236,7 +216,7 @@ def _checked(rows: Sequence[LearningRow]) -> list[LearningRow]:
     Without the plain loop, the first row that computes the same takes its place.
     """
     alike = [row for row in rows if not row.differs and row.trained]
-    reference = next((row for row in alike if row.runtime == _LOOP), alike[0] if alike else None)
+    reference = next((row for row in alike if row.runtime == SEQUENTIAL), alike[0] if alike else None)
     found = []
     for row in rows:
         wrong = None if reference is None or row is reference or row.differs else _difference(row, reference)
@@ -304,7 +284,7 @@ def flat(row: LearningRow) -> dict[str, Any]:
         "options": compact_json(row.options),
         "outcome": row.outcome,
         "trainings": row.trainings,
-        "measured_trainings": len(row.trained),
+        "measured_trainings": row.measured,
         "target": row.target,
         "reached": None if row.target is None else row.reached,
         "interval": row.last_return.kind if row.last_return else None,
@@ -315,7 +295,5 @@ def flat(row: LearningRow) -> dict[str, Any]:
         "training_numbers": " ".join(str(trained.record.training) for trained in row.trained),
     }
     for name in _ESTIMATES:
-        estimate: Estimate | None = getattr(row, name)
-        ends = (None, None, None) if estimate is None else (estimate.point, estimate.low, estimate.high)
-        values |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+        values |= estimate_columns(name, getattr(row, name))
     return {column: values[column] for column in COLUMNS}

@@ -10,7 +10,7 @@ import msgspec
 
 from harness.job import Pairing
 from harness.learning.records import Evaluation
-from harness.plan import Cell, Invocation, LearningCell, RuntimeChoice, mirrored
+from harness.plan import Cell, Invocation, LearningCell, RuntimeChoice, mirrored, pairing_of, pairing_with
 from harness.records import LineFile
 from harness.wording import compact_json, in_file_names
 
@@ -52,8 +52,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def pairing(self) -> PairingKey:
         """Its cell and runtime."""
-        cell, runtime = self.cell, self.runtime
-        return cell.workload, compact_json(cell.parameters), runtime.name, compact_json(runtime.options)
+        return pairing_with(self.cell, self.runtime)
 
     @property
     def at_most(self) -> Invocation:
@@ -79,13 +78,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 def key_of(record: TrainingRecord) -> Key:
     """The key of the training that `record` came from."""
-    return (
-        record.workload,
-        compact_json(record.parameters),
-        record.runtime,
-        compact_json(record.options),
-        record.seed,
-    )
+    return *pairing_of(record), record.seed
 
 
 def schedule_trainings(plan: Plan) -> list[Training]:

@@ -6,15 +6,14 @@ import os
 import shlex
 import sys
 from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - the command line is made of annotations
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter
 
 from harness.errors import ExitStatus, UsageError
-from harness.options import NOTHING, Cells, Json, Selection, Suite, console_on, folder_of, print_json
+from harness.options import NOTHING, Cells, Json, Selection, Suite, console_on, folder_of, new_folder, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +165,7 @@ def check(  # noqa: PLR0913 - one argument for each flag
         },
     )
     plan = plan_of_check(plan, design)
-    folder = asked or _new_folder("check", plan)
+    folder = asked or new_folder(f"check-{plan.name}")
     prepare_folder(folder, resume=resume)
     progress = _progress(plan, design, to_stderr=json)
     flags = [f"--base={base}", *([f"--head={head}"] if head else [])]
@@ -243,7 +242,7 @@ def aa(  # noqa: PLR0913 - one argument for each flag
     check_pairs(pairs)
     plan = _whole_plan(suite, selection, cells)
     version = version_at(head, "--head") if head else None
-    folder = asked or _new_folder("aa", plan)
+    folder = asked or new_folder(f"aa-{plan.name}")
     flags = [f"--pairs={pairs}", *([f"--head={head}"] if head else []), *(f"--cells={cell}" for cell in cells or ())]
     flags += [] if sessions is None else [f"--sessions={sessions}"]
     again = _resumed(_command("aa", suite, selection, flags), folder)
@@ -390,7 +389,7 @@ def _check_stored(  # noqa: PLR0913, PLR0917 - all that decides over what is mea
         version=version_at(sought.head, "--head") if sought.head else None,
     )
     check_of.refuse()
-    folder = sought.folder or _new_folder("check", plan)
+    folder = sought.folder or new_folder(f"check-{plan.name}")
     flags = [f"--baseline={name}", *(["--force"] if by.force else []), f"--head-name={sought.head_name}"]
     flags += [*([f"--head={sought.head}"] if sought.head else []), *(f"--cells={cell}" for cell in sought.cells)]
     flags += _given(margin=by.margin, target=by.target, noise=by.noise)
@@ -413,10 +412,6 @@ def _whole_plan(suite: str | None, selection: Selection, cells: Sequence[str] | 
     if not plan.cells:
         raise UsageError(f"Of '{plan.name}' there is no cell to measure: what is only trained cannot be compared.")
     return plan
-
-
-def _new_folder(command: str, plan: Plan) -> Path:
-    return Path("results", "runs", f"{command}-{plan.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
 
 
 def _command(name: str, suite: str | None, selection: Selection, flags: Sequence[str]) -> str:
